@@ -1,0 +1,323 @@
+//! Group commit: decide, write leaves and bodies, sync both files at the same time, hash, sign, hand out receipts.
+
+use std::{io, sync::Arc};
+
+use liaison_proto::{Bytes, clock::UnixMillis, ids::LogIndex, refusal::Refusal, wire};
+use tlog_tiles::tlog::record_hash;
+
+use crate::{
+    checkpoint::{CheckpointError, CheckpointSigner},
+    journal::{Journal, Position, sync_all},
+    reader::{EntryRecord, LogReader},
+};
+
+/// Record kinds of the leaves journal.
+pub mod kind {
+    /// Body position (u64, little-endian, all ones for none), then the leaf.
+    pub const LEAF: u8 = 1;
+    /// A [`super::SignedMark`].
+    pub const MARK: u8 = 2;
+    /// In the bodies journal: leaf index (u64, little-endian), then the body.
+    pub const BODY: u8 = 1;
+}
+
+/// Where and when a leaf will stand.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// Index the leaf will have.
+    pub index: LogIndex,
+    /// Never decreases from leaf to leaf.
+    pub time: UnixMillis,
+}
+
+/// What the owner of a log decides about an event, in the order of the log.
+pub enum Sequenced {
+    /// Append this leaf, with its body when it has one.
+    Append {
+        /// The leaf's bytes.
+        leaf: Bytes,
+        /// Kept beside the log.
+        body: Option<Bytes>,
+    },
+    /// It is in the log already.
+    Existing(LogIndex),
+    /// It must not enter.
+    Refused(Refusal),
+}
+
+/// A leaf that breaks the rules of its log.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("entry {index}: {problem}")]
+pub struct BrokenRule {
+    /// The entry.
+    pub index: LogIndex,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+/// The state that a log's leaves add up to. The same code runs when a leaf is committed and when it is recovered.
+pub trait Sequencer: Send + 'static {
+    /// What is asked to be entered.
+    type Event: Send + 'static;
+
+    /// Decides about an event. The state does not change yet.
+    fn sequence(&mut self, event: Self::Event, at: Moment) -> Sequenced;
+
+    /// Takes a leaf into the state, before it is durable: later events of the same batch see it.
+    ///
+    /// # Errors
+    /// When the leaf breaks the log's rules.
+    fn apply(&mut self, index: LogIndex, leaf: &Bytes) -> Result<(), BrokenRule>;
+
+    /// Whether `body` is the one that `leaf` needs; `None` when the entry has no body.
+    fn body_matches(&self, leaf: &Bytes, body: Option<&Bytes>) -> bool;
+
+    /// The leaf is durable and signed: it may be acted on.
+    fn logged(&mut self, logged: &Logged);
+}
+
+/// A durable, signed leaf. Only the log makes these.
+#[derive(Clone, Debug)]
+pub struct Logged {
+    index: LogIndex,
+    leaf: Bytes,
+}
+
+impl Logged {
+    pub(crate) const fn new(index: LogIndex, leaf: Bytes) -> Self {
+        Self { index, leaf }
+    }
+
+    /// Its index.
+    #[must_use]
+    pub const fn index(&self) -> LogIndex {
+        self.index
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub const fn leaf(&self) -> &Bytes {
+        &self.leaf
+    }
+}
+
+/// Why a log stopped. Final: nothing is signed afterwards by this process.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// Writing or syncing failed.
+    #[error("writing the log failed")]
+    Io(#[from] io::Error),
+    /// What was read back before signing is not what was written.
+    #[error("the log read back another leaf than it wrote at {0}")]
+    ReadBack(LogIndex),
+    /// A decided leaf broke the rules it was decided by.
+    #[error("the log decided a leaf against its own rules")]
+    Rule(#[from] BrokenRule),
+    /// Hashing failed on a damaged tile.
+    #[error("hashing the log failed: {0}")]
+    Tree(String),
+    /// The checkpoint could not be made.
+    #[error("signing the checkpoint failed")]
+    Checkpoint(#[from] CheckpointError),
+}
+
+/// What was signed, as recorded in the leaves journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SignedMark {
+    /// Tree size.
+    pub size: u64,
+    /// Tree root.
+    pub root: [u8; 32],
+    /// End of the bodies journal then.
+    pub bodies_end: Position,
+    /// Number of its next record then.
+    pub bodies_sequence: u64,
+}
+
+impl SignedMark {
+    /// Encoded length, bytes.
+    pub const BYTES: usize = 56;
+
+    /// Its bytes.
+    #[must_use]
+    pub fn encode(&self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes[0..8].copy_from_slice(&self.size.to_le_bytes());
+        bytes[8..40].copy_from_slice(&self.root);
+        bytes[40..48].copy_from_slice(&self.bodies_end.to_u64().to_le_bytes());
+        bytes[48..56].copy_from_slice(&self.bodies_sequence.to_le_bytes());
+        bytes
+    }
+
+    /// Reads it back.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; Self::BYTES] = bytes.try_into().ok()?;
+        let number = |at: usize| bytes[at..at + 8].try_into().map(u64::from_le_bytes).ok();
+        Some(Self {
+            size: number(0)?,
+            root: bytes[8..40].try_into().ok()?,
+            bodies_end: Position::from_u64(number(40)?),
+            bodies_sequence: number(48)?,
+        })
+    }
+}
+
+/// One of the two logs, being written.
+pub struct Log<S: Sequencer> {
+    pub(crate) leaves: Box<dyn Journal>,
+    pub(crate) bodies: Box<dyn Journal>,
+    pub(crate) bodies_sequence: u64,
+    pub(crate) reader: Arc<LogReader>,
+    pub(crate) signer: CheckpointSigner,
+    pub(crate) sequencer: S,
+    pub(crate) last_time: UnixMillis,
+    pub(crate) last_mark: Option<SignedMark>,
+    pub(crate) poisoned: bool,
+}
+
+/// The answer to one event.
+pub type Answer = Result<wire::Receipt, Refusal>;
+
+enum Pending {
+    Appended(usize),
+    Existing(LogIndex),
+    Refused(Refusal),
+}
+
+struct Written {
+    position: Position,
+    leaf: Bytes,
+}
+
+impl<S: Sequencer> Log<S> {
+    /// A handle for readers.
+    #[must_use]
+    pub fn reader(&self) -> Arc<LogReader> {
+        Arc::clone(&self.reader)
+    }
+
+    /// Commits a batch; the answers are in the order of the events.
+    ///
+    /// # Errors
+    /// [`CommitError`]: final. None of the batch was receipted, and nothing will be.
+    pub fn commit(&mut self, events: Vec<S::Event>, now: UnixMillis) -> Result<Vec<Answer>, CommitError> {
+        if self.poisoned {
+            return Err(io::Error::other("the log stopped after an earlier failure").into());
+        }
+        // Set until the batch went through: whatever leaves early leaves the log stopped.
+        self.poisoned = true;
+        let answers = self.commit_batch(events, now)?;
+        self.poisoned = false;
+        Ok(answers)
+    }
+
+    fn commit_batch(&mut self, events: Vec<S::Event>, now: UnixMillis) -> Result<Vec<Answer>, CommitError> {
+        self.last_time = self.last_time.max(now);
+        let size = self.reader.checkpoint().size();
+        let mut written: Vec<Written> = Vec::new();
+        let mut pending = Vec::with_capacity(events.len());
+        for event in events {
+            let index = LogIndex(size + written.len() as u64);
+            match self.sequencer.sequence(event, Moment { index, time: self.last_time }) {
+                Sequenced::Existing(index) => pending.push(Pending::Existing(index)),
+                Sequenced::Refused(refusal) => pending.push(Pending::Refused(refusal)),
+                Sequenced::Append { leaf, body } => {
+                    self.sequencer.apply(index, &leaf)?;
+                    if written.is_empty() {
+                        self.write_mark()?;
+                    }
+                    let position = self.write(index, &leaf, body.as_ref())?;
+                    pending.push(Pending::Appended(written.len()));
+                    written.push(Written { position, leaf });
+                }
+            }
+        }
+        if !written.is_empty() {
+            self.sync()?;
+            self.publish(size, &written)?;
+        }
+        Ok(pending.into_iter().map(|answer| self.answer(answer, size)).collect())
+    }
+
+    fn write(&mut self, index: LogIndex, leaf: &Bytes, body: Option<&Bytes>) -> io::Result<Position> {
+        let body_position = match body {
+            None => u64::MAX,
+            Some(body) => {
+                self.bodies_sequence += 1;
+                self.bodies.append(kind::BODY, &[&index.0.to_le_bytes(), body])?.to_u64()
+            }
+        };
+        self.leaves.append(kind::LEAF, &[&body_position.to_le_bytes(), leaf])
+    }
+
+    /// Records the newest signed size, unless it is recorded already.
+    fn write_mark(&mut self) -> io::Result<()> {
+        let checkpoint = self.reader.checkpoint();
+        let mark = SignedMark {
+            size: checkpoint.size(),
+            root: checkpoint.root().0,
+            bodies_end: self.bodies.end(),
+            bodies_sequence: self.bodies_sequence,
+        };
+        if self.last_mark.is_none_or(|last| last.size < mark.size) {
+            self.leaves.append(kind::MARK, &[&mark.encode()])?;
+            self.last_mark = Some(mark);
+        }
+        Ok(())
+    }
+
+    /// Records the newest signed size now, for when the log has nothing else to do.
+    ///
+    /// # Errors
+    /// [`CommitError`]: final.
+    pub fn record_signed(&mut self) -> Result<(), CommitError> {
+        if self.poisoned {
+            return Ok(());
+        }
+        self.poisoned = true;
+        self.write_mark()?;
+        self.sync()?;
+        self.poisoned = false;
+        Ok(())
+    }
+
+    /// Syncs what was written to both journals, both at the same time.
+    fn sync(&mut self) -> io::Result<()> {
+        let (leaves, bodies) = (self.leaves.take_unsynced(), self.bodies.take_unsynced());
+        if bodies.is_empty() {
+            return sync_all(&leaves);
+        }
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| sync_all(&bodies));
+            let first = sync_all(&leaves);
+            let second = other.join().unwrap_or_else(|_| Err(io::Error::other("the syncing thread failed")));
+            first.and(second)
+        })
+    }
+
+    /// Hashes what the journal now holds, signs, and makes it visible.
+    fn publish(&mut self, size: u64, written: &[Written]) -> Result<(), CommitError> {
+        let mut records = Vec::with_capacity(written.len());
+        for (offset, entry) in written.iter().enumerate() {
+            let stored = self.reader.read_leaf_at(entry.position)?;
+            if stored != entry.leaf {
+                return Err(CommitError::ReadBack(LogIndex(size + offset as u64)));
+            }
+            records.push(EntryRecord { position: entry.position, hash: record_hash(&stored) });
+        }
+        self.reader.extend(&records, &self.signer)?;
+        for (offset, entry) in written.iter().enumerate() {
+            self.sequencer.logged(&Logged::new(LogIndex(size + offset as u64), entry.leaf.clone()));
+        }
+        Ok(())
+    }
+
+    fn answer(&self, pending: Pending, size: u64) -> Answer {
+        match pending {
+            Pending::Appended(offset) => self.reader.receipt(LogIndex(size + offset as u64)),
+            Pending::Existing(index) => self.reader.receipt(index),
+            Pending::Refused(refusal) => Err(refusal),
+        }
+    }
+}

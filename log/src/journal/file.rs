@@ -1,0 +1,347 @@
+//! A journal in segment files that are written full of zeros before use, so that a sync has no metadata to write.
+//!
+//! Invariants:
+//! - A frame lies within one segment; the rest of a segment behind its last frame is zeros.
+//! - A segment is durable, with its name, before a frame is written to it.
+//! - Segments are numbered from 0 without gaps.
+
+use std::{
+    io,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use liaison_proto::Bytes;
+
+use super::{
+    Journal, JournalReader, Position, Record,
+    frame::{FrameHeader, HEADER, SEGMENT_HEADER, segment_header},
+};
+use crate::disk::{Disk, DiskFile};
+
+/// Smallest segment: the largest record fits.
+pub const MIN_SEGMENT_BYTES: u32 = 4 * 1024 * 1024;
+
+type Segments = Arc<RwLock<Vec<Arc<dyn DiskFile>>>>;
+
+/// A journal in the files `<directory>/<number>.segment`.
+pub struct SegmentedJournal {
+    disk: Arc<dyn Disk>,
+    directory: String,
+    segment_bytes: u32,
+    segments: Segments,
+    next: Position,
+    sequence: u64,
+    unsynced: Vec<Arc<dyn DiskFile>>,
+    unsynced_segment: Option<u32>,
+}
+
+/// How a journal ended when it was opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tail {
+    /// Where the first record that is not intact stands; everything before was visited.
+    pub end: Position,
+    /// Whether anything but zeros lies at or behind `end`.
+    pub torn: bool,
+}
+
+fn damaged(what: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what.into())
+}
+
+fn name(directory: &str, segment: u32) -> String {
+    format!("{directory}/{segment:08}.segment")
+}
+
+impl SegmentedJournal {
+    /// Creates an empty journal. The directory must hold none.
+    ///
+    /// # Errors
+    /// When there is one already, or the device fails.
+    pub fn create(disk: Arc<dyn Disk>, directory: &str, segment_bytes: u32) -> io::Result<Self> {
+        let mut journal = Self {
+            disk,
+            directory: directory.to_owned(),
+            segment_bytes: segment_bytes.max(MIN_SEGMENT_BYTES),
+            segments: Arc::default(),
+            next: Position { segment: 0, offset: 0 },
+            sequence: 0,
+            unsynced: Vec::new(),
+            unsynced_segment: None,
+        };
+        journal.add_segment()?;
+        Ok(journal)
+    }
+
+    /// Opens a journal and visits every intact record from `from` (the first one of the journal when none is given)
+    /// in order, up to the first that is not.
+    ///
+    /// `from` is a position and the sequence number of the record there.
+    ///
+    /// # Errors
+    /// When there is no journal, a segment is missing or its header damaged, or `visit` fails.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        directory: &str,
+        segment_bytes: u32,
+        from: Option<(Position, u64)>,
+        mut visit: impl FnMut(Position, Record) -> io::Result<()>,
+    ) -> io::Result<(Self, Tail)> {
+        let mut files = Vec::new();
+        for (number, found) in disk.list(directory)?.iter().filter(|n| n.ends_with(".segment")).enumerate() {
+            let number = u32::try_from(number).map_err(io::Error::other)?;
+            if *found != format!("{number:08}.segment") {
+                return Err(damaged(format!("segment {number} of {directory} is missing")));
+            }
+            files.push(disk.open(&name(directory, number))?);
+        }
+        if files.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::NotFound, format!("there is no journal in {directory}")));
+        }
+        // A segment whose creation was cut short holds no header and no frames; it was never used.
+        if files.len() > 1 && !has_header(files.len() - 1, files.last())? {
+            files.pop();
+            disk.remove(&name(directory, u32::try_from(files.len()).map_err(io::Error::other)?))?;
+            disk.sync_directory(directory)?;
+        }
+        for (number, file) in files.iter().enumerate() {
+            if !has_header(number, Some(file))? {
+                return Err(damaged(format!("the header of segment {number} of {directory} is damaged")));
+            }
+        }
+        let (start, sequence) = from.unwrap_or((Position { segment: 0, offset: SEGMENT_HEADER as u32 }, 0));
+        let mut journal = Self {
+            disk,
+            directory: directory.to_owned(),
+            segment_bytes: segment_bytes.max(MIN_SEGMENT_BYTES),
+            segments: Arc::new(RwLock::new(files)),
+            next: start,
+            sequence,
+            unsynced: Vec::new(),
+            unsynced_segment: None,
+        };
+        let torn = journal.scan(&mut visit)?;
+        let tail = Tail { end: journal.next, torn };
+        Ok((journal, tail))
+    }
+
+    /// Walks from `self.next` to the end; says whether anything but zeros follows it.
+    fn scan(&mut self, visit: &mut dyn FnMut(Position, Record) -> io::Result<()>) -> io::Result<bool> {
+        let files = self.files();
+        loop {
+            let segment = self.next.segment;
+            let file = files.get(segment as usize).ok_or_else(|| damaged("position is beyond the last segment"))?;
+            let bytes = read_whole(file.as_ref())?;
+            let mut offset = self.next.offset as usize;
+            while let Some((record, end)) = frame_at(&bytes, offset, self.sequence) {
+                visit(Position { segment, offset: to_u32(offset)? }, record)?;
+                self.sequence += 1;
+                offset = end;
+            }
+            self.next.offset = to_u32(offset)?;
+            let rest_is_zero = bytes.get(offset..).is_none_or(|rest| rest.iter().all(|&b| b == 0));
+            if !rest_is_zero {
+                return Ok(true);
+            }
+            // The record after the last of a segment stands at the beginning of the next one, or nowhere.
+            let Some(next) = files.get(segment as usize + 1) else { return Ok(false) };
+            let bytes = read_whole(next.as_ref())?;
+            if frame_at(&bytes, SEGMENT_HEADER, self.sequence).is_none() {
+                let later = files.iter().skip(segment as usize + 1);
+                for file in later {
+                    if read_whole(file.as_ref())?.iter().skip(SEGMENT_HEADER).any(|&b| b != 0) {
+                        return Ok(true);
+                    }
+                }
+                return Ok(false);
+            }
+            self.next = Position { segment: segment + 1, offset: SEGMENT_HEADER as u32 };
+        }
+    }
+
+    /// Whether an intact record of `kind` with a sequence number of `from` or later lies at or behind the end.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn any_beyond_end(&self, kind: u8, payload_length: usize, from: u64) -> io::Result<bool> {
+        for (number, file) in self.files().iter().enumerate().skip(self.next.segment as usize) {
+            let bytes = read_whole(file.as_ref())?;
+            let start = if number == self.next.segment as usize { self.next.offset as usize } else { SEGMENT_HEADER };
+            for offset in start..bytes.len().saturating_sub(HEADER + payload_length - 1) {
+                let header = header_at(&bytes, offset);
+                let plausible =
+                    header.is_some_and(|h| h.kind == kind && h.length as usize == payload_length && h.sequence >= from);
+                if plausible
+                    && let Some(header) = header
+                    && frame_at(&bytes, offset, header.sequence).is_some()
+                {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Cuts everything from `end` on, whose record would have number `sequence`: zeros are written and synced, later
+    /// segments removed.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn cut(&mut self, end: Position, sequence: u64) -> io::Result<()> {
+        let mut files = self.files();
+        while files.len() > end.segment as usize + 1 {
+            files.pop();
+            let number = u32::try_from(files.len()).map_err(io::Error::other)?;
+            self.disk.remove(&name(&self.directory, number))?;
+        }
+        self.disk.sync_directory(&self.directory)?;
+        let file = files.last().ok_or_else(|| damaged("cut beyond the last segment"))?;
+        let size = usize::try_from(file.size()?).map_err(io::Error::other)?;
+        file.write_at(&vec![0; size.saturating_sub(end.offset as usize)], u64::from(end.offset))?;
+        file.sync_data()?;
+        *self.segments.write().unwrap_or_else(PoisonError::into_inner) = files;
+        self.next = end;
+        self.sequence = sequence;
+        Ok(())
+    }
+
+    /// Writes again, and syncs, everything from `from` to the end: after a failed sync the operating system may hold
+    /// pages that it calls clean and the disk does not have.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn rewrite(&self, from: Position) -> io::Result<()> {
+        for (number, file) in self.files().iter().enumerate().skip(from.segment as usize) {
+            let bytes = read_whole(file.as_ref())?;
+            let start = if number == from.segment as usize { from.offset as usize } else { 0 };
+            let end = if number == self.next.segment as usize { self.next.offset as usize } else { bytes.len() };
+            if let Some(part) = bytes.get(start..end).filter(|part| !part.is_empty()) {
+                file.write_at(part, start as u64)?;
+            }
+            file.sync_data()?;
+        }
+        Ok(())
+    }
+
+    /// Number of the next record.
+    #[must_use]
+    pub const fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    fn files(&self) -> Vec<Arc<dyn DiskFile>> {
+        self.segments.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn add_segment(&mut self) -> io::Result<()> {
+        let number = u32::try_from(self.files().len()).map_err(io::Error::other)?;
+        let file = self.disk.create(&name(&self.directory, number))?;
+        file.write_at(&vec![0; self.segment_bytes as usize], 0)?;
+        file.sync_data()?;
+        // The header last: a segment whose creation was cut short has none.
+        file.write_at(&segment_header(number), 0)?;
+        file.sync_data()?;
+        self.disk.sync_directory(&self.directory)?;
+        self.segments.write().unwrap_or_else(PoisonError::into_inner).push(file);
+        self.next = Position { segment: number, offset: SEGMENT_HEADER as u32 };
+        Ok(())
+    }
+}
+
+impl Journal for SegmentedJournal {
+    fn append(&mut self, kind: u8, payload: &[&[u8]]) -> io::Result<Position> {
+        let header = FrameHeader::new(self.sequence, kind, payload)
+            .ok_or_else(|| damaged("a record must have at least one byte"))?;
+        let size = HEADER as u64 + u64::from(header.length);
+        if size + SEGMENT_HEADER as u64 > u64::from(self.segment_bytes) {
+            return Err(damaged("a record must fit into a segment"));
+        }
+        let capacity = self.files().last().map_or(Ok(0), |file| file.size())?;
+        if u64::from(self.next.offset) + size > capacity {
+            self.add_segment()?;
+        }
+        let position = self.next;
+        let file = self.files().pop().ok_or_else(|| damaged("no segment"))?;
+        let frame = [&[&header.encode()[..]], payload].concat().concat();
+        file.write_at(&frame, u64::from(position.offset))?;
+        if self.unsynced_segment != Some(position.segment) {
+            self.unsynced_segment = Some(position.segment);
+            self.unsynced.push(file);
+        }
+        self.next.offset = to_u32(position.offset as usize + frame.len())?;
+        self.sequence += 1;
+        Ok(position)
+    }
+
+    fn take_unsynced(&mut self) -> Vec<Arc<dyn DiskFile>> {
+        self.unsynced_segment = None;
+        std::mem::take(&mut self.unsynced)
+    }
+
+    fn reader(&self) -> Arc<dyn JournalReader> {
+        Arc::new(SegmentReader { segments: Arc::clone(&self.segments) })
+    }
+
+    fn end(&self) -> Position {
+        self.next
+    }
+}
+
+struct SegmentReader {
+    segments: Segments,
+}
+
+impl JournalReader for SegmentReader {
+    fn read(&self, position: Position) -> io::Result<Record> {
+        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let file = segments.get(position.segment as usize).cloned().ok_or_else(|| damaged("no such segment"))?;
+        drop(segments);
+        let mut bytes = [0; HEADER];
+        file.read_at(&mut bytes, u64::from(position.offset))?;
+        let header = FrameHeader::decode(&bytes);
+        let offset = u64::from(position.offset) + HEADER as u64;
+        if header.length == 0 || offset + u64::from(header.length) > file.size()? {
+            return Err(damaged("no record at this position"));
+        }
+        let mut payload = vec![0; header.length as usize];
+        file.read_at(&mut payload, offset)?;
+        if !header.matches(&payload) {
+            return Err(damaged(format!("the record at {position:?} is damaged")));
+        }
+        Ok(Record { kind: header.kind, sequence: header.sequence, payload: payload.into() })
+    }
+}
+
+fn has_header(number: usize, file: Option<&Arc<dyn DiskFile>>) -> io::Result<bool> {
+    let Some(file) = file else { return Ok(false) };
+    if file.size()? < SEGMENT_HEADER as u64 {
+        return Ok(false);
+    }
+    let mut bytes = [0; SEGMENT_HEADER];
+    file.read_at(&mut bytes, 0)?;
+    Ok(bytes == segment_header(u32::try_from(number).map_err(io::Error::other)?))
+}
+
+fn read_whole(file: &dyn DiskFile) -> io::Result<Bytes> {
+    let mut bytes = vec![0; usize::try_from(file.size()?).map_err(io::Error::other)?];
+    file.read_at(&mut bytes, 0)?;
+    Ok(bytes.into())
+}
+
+fn header_at(bytes: &Bytes, offset: usize) -> Option<FrameHeader> {
+    let header = FrameHeader::decode(bytes.get(offset..offset.checked_add(HEADER)?)?.first_chunk()?);
+    (header.length > 0).then_some(header)
+}
+
+/// The intact record with this number at an offset, and where it ends.
+fn frame_at(bytes: &Bytes, offset: usize, sequence: u64) -> Option<(Record, usize)> {
+    let header = header_at(bytes, offset)?;
+    let start = offset + HEADER;
+    let end = start.checked_add(header.length as usize).filter(|&end| end <= bytes.len())?;
+    let payload = bytes.slice(start..end);
+    (header.sequence == sequence && header.matches(&payload))
+        .then_some((Record { kind: header.kind, sequence, payload }, end))
+}
+
+fn to_u32(offset: usize) -> io::Result<u32> {
+    u32::try_from(offset).map_err(io::Error::other)
+}

@@ -1,0 +1,185 @@
+//! A party's own copy of a log, fetched from a source that is not trusted: a plain C2SP tile directory that other
+//! tools read unchanged. What is kept has been hashed into the tree of a checkpoint whose signature verified and that
+//! extends the checkpoint kept before.
+
+use std::{future::Future, io, sync::Arc};
+
+use liaison_proto::{Bytes, charter::LogIdentity, limits};
+use tlog_tiles::tlog::record_hash;
+
+use crate::{
+    checkpoint::{CheckpointError, MAX_BYTES, VerifiedCheckpoint},
+    disk::{Disk, read_file, replace_file},
+    tiles::{self, WIDTH},
+    tree::Tree,
+};
+
+const CHECKPOINT: &str = "checkpoint";
+
+/// Where a log is read from.
+pub trait LogSource: Send + Sync {
+    /// What reading can fail with.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// The newest checkpoint.
+    fn checkpoint(&self) -> impl Future<Output = Result<Bytes, Self::Error>> + Send;
+
+    /// The first `width` entries of a bundle, encoded.
+    fn bundle(&self, index: u64, width: u32) -> impl Future<Output = Result<Bytes, Self::Error>> + Send;
+}
+
+/// Why a mirror could not be brought up to date. What was kept before is unchanged.
+#[derive(Debug, thiserror::Error)]
+pub enum MirrorError<E: std::error::Error + 'static> {
+    /// The source did not answer.
+    #[error("reading the log from its source failed")]
+    Source(#[source] E),
+    /// The checkpoint does not verify.
+    #[error("the source's checkpoint is not good")]
+    Checkpoint(#[from] CheckpointError),
+    /// The source shows fewer entries than were signed before.
+    #[error("the log was rolled back from {kept} to {shown} entries")]
+    RolledBack {
+        /// Size kept.
+        kept: u64,
+        /// Size shown.
+        shown: u64,
+    },
+    /// The source's entries do not make the tree that was signed.
+    #[error("the entries shown are not the ones signed: the tree of {0} entries differs")]
+    Differs(u64),
+    /// A bundle is malformed.
+    #[error("bundle {0} is malformed")]
+    Bundle(u64),
+    /// The local copy is damaged or cannot be written.
+    #[error("the local copy failed")]
+    Disk(#[from] io::Error),
+    /// The local copy is damaged.
+    #[error("the local copy is damaged: {0}")]
+    Damaged(String),
+}
+
+/// A local copy.
+pub struct Mirror {
+    disk: Arc<dyn Disk>,
+    log: LogIdentity,
+    entries: Vec<Bytes>,
+    checkpoint: Option<VerifiedCheckpoint>,
+}
+
+fn damaged(what: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what.into())
+}
+
+impl Mirror {
+    /// Opens the copy on `disk`, empty when there is none, and checks it against its own checkpoint.
+    ///
+    /// # Errors
+    /// When the copy is damaged: entries do not hash to the tree that was signed.
+    pub fn open(disk: Arc<dyn Disk>, log: LogIdentity) -> io::Result<Self> {
+        let note = match read_file(disk.as_ref(), CHECKPOINT, MAX_BYTES as u64) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return Ok(Self { disk, log, entries: Vec::new(), checkpoint: None });
+            }
+            note => Bytes::from(note?),
+        };
+        let checkpoint =
+            VerifiedCheckpoint::verify(&note, &log).map_err(|e| damaged(format!("the copy's checkpoint: {e}")))?;
+        let mut entries = Vec::new();
+        for index in 0..checkpoint.size().div_ceil(WIDTH) {
+            let width = tiles::width(checkpoint.size(), 0, index);
+            let path = tiles::bundle_path(index, width);
+            let bundle = Bytes::from(read_file(disk.as_ref(), &path, limits::BUNDLE_BYTES as u64)?);
+            entries
+                .extend(tiles::decode_bundle(&bundle, width).ok_or_else(|| damaged(format!("{path} is malformed")))?);
+        }
+        let root = tree_of(&entries)?.root(checkpoint.size()).map_err(io::Error::other)?;
+        if root != checkpoint.root() {
+            return Err(damaged("the copy's entries are not the ones signed"));
+        }
+        Ok(Self { disk, log, entries, checkpoint: Some(checkpoint) })
+    }
+
+    /// Every entry, in order.
+    #[must_use]
+    pub fn entries(&self) -> &[Bytes] {
+        &self.entries
+    }
+
+    /// The checkpoint kept.
+    #[must_use]
+    pub const fn checkpoint(&self) -> Option<&VerifiedCheckpoint> {
+        self.checkpoint.as_ref()
+    }
+
+    /// Fetches what is new, verifies all of it, then keeps it. Returns the number of new entries.
+    ///
+    /// Consistency needs no proof here: the new tree is computed from the entries kept and the new ones, so a source
+    /// that rewrote an old entry cannot have signed a root that fits.
+    ///
+    /// # Errors
+    /// [`MirrorError`]; the copy is unchanged then.
+    pub async fn update<S: LogSource>(&mut self, source: &S) -> Result<u64, MirrorError<S::Error>> {
+        let note = source.checkpoint().await.map_err(MirrorError::Source)?;
+        let new = VerifiedCheckpoint::verify(&note, &self.log)?;
+        let kept = self.entries.len() as u64;
+        if new.size() < kept {
+            return Err(MirrorError::RolledBack { kept, shown: new.size() });
+        }
+        let mut entries = self.entries.clone();
+        for index in kept / WIDTH..new.size().div_ceil(WIDTH) {
+            let width = tiles::width(new.size(), 0, index);
+            let bundle = source.bundle(index, width).await.map_err(MirrorError::Source)?;
+            let fetched = tiles::decode_bundle(&bundle, width).ok_or(MirrorError::Bundle(index))?;
+            let known = usize::try_from(kept.saturating_sub(index * WIDTH)).unwrap_or(usize::MAX);
+            entries.extend(fetched.into_iter().skip(known));
+        }
+        let tree = tree_of(&entries)?;
+        let root = tree.root(new.size()).map_err(|e| MirrorError::Damaged(e.to_string()))?;
+        if tree.size() != new.size() || root != new.root() {
+            return Err(MirrorError::Differs(new.size()));
+        }
+        self.write(&tree, &entries, kept, new.size())?;
+        // The checkpoint last: a copy cut short is the old copy with files that nothing names yet.
+        replace_file(self.disk.as_ref(), CHECKPOINT, new.note())?;
+        let added = new.size() - kept;
+        self.entries = entries;
+        self.checkpoint = Some(new);
+        Ok(added)
+    }
+
+    fn write(&self, tree: &Tree, entries: &[Bytes], old: u64, new: u64) -> io::Result<()> {
+        for index in old / WIDTH..new.div_ceil(WIDTH) {
+            let width = tiles::width(new, 0, index);
+            let start = usize::try_from(index * WIDTH).map_err(io::Error::other)?;
+            let bundle = tiles::encode_bundle(&entries[start..start + width as usize])
+                .ok_or_else(|| damaged("entry is too long for a bundle"))?;
+            self.write_file(&tiles::bundle_path(index, width), &bundle)?;
+        }
+        for level in 0_u8..8 {
+            let hashes = new >> (8 * u32::from(level));
+            if hashes == 0 {
+                break;
+            }
+            for index in (old >> (8 * u32::from(level))) / WIDTH..hashes.div_ceil(WIDTH) {
+                let width = tiles::width(new, level, index);
+                let tile = tree.tile(level, index, width).map_err(io::Error::other)?;
+                self.write_file(&tiles::tile_path(level, index, width), &tile)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_file(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
+        match read_file(self.disk.as_ref(), path, bytes.len() as u64) {
+            Ok(found) if found == bytes => Ok(()),
+            _ => replace_file(self.disk.as_ref(), path, bytes),
+        }
+    }
+}
+
+fn tree_of(entries: &[Bytes]) -> io::Result<Tree> {
+    let mut tree = Tree::new(Arc::new(crate::disk::memory::MemoryDisk::default()));
+    entries.iter().try_for_each(|entry| tree.append(record_hash(entry)))?;
+    Ok(tree)
+}

@@ -1,0 +1,153 @@
+//! What nodes and auditors check: receipts, consistency, and the signatures inside entries.
+
+use liaison_proto::{
+    Bytes,
+    charter::LogIdentity,
+    directory::Directory,
+    ids::{LogIndex, OfficeId},
+    limits,
+    sign::{PayloadType, SignatureError},
+    wire,
+};
+use tlog_tiles::tlog::{check_record, check_tree, record_hash};
+
+use crate::{
+    Hash,
+    checkpoint::{CheckpointError, VerifiedCheckpoint},
+    leaf::{Event, ExchangeLeaf, payload_type},
+    proof::TlogProof,
+};
+
+/// Why a receipt proves nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReceiptError {
+    /// Not a leaf with a tlog-proof.
+    #[error("receipt is malformed")]
+    Malformed,
+    /// Its checkpoint is not good.
+    #[error("receipt's checkpoint is not good")]
+    Checkpoint(#[source] CheckpointError),
+    /// The leaf is not in the tree of the checkpoint.
+    #[error("receipt's leaf is not in the tree of its checkpoint")]
+    Inclusion,
+}
+
+/// A receipt that verified.
+#[derive(Clone, Debug)]
+pub struct VerifiedReceipt {
+    /// Index of the entry.
+    pub index: LogIndex,
+    /// The entry.
+    pub leaf: Bytes,
+    /// The checkpoint it is proven against.
+    pub checkpoint: VerifiedCheckpoint,
+}
+
+/// Verifies a receipt: checkpoint signature and inclusion.
+///
+/// # Errors
+/// [`ReceiptError`].
+pub fn verify_receipt(receipt: &wire::Receipt, log: &LogIdentity) -> Result<VerifiedReceipt, ReceiptError> {
+    if receipt.leaf.len() > limits::LEAF_BYTES {
+        return Err(ReceiptError::Malformed);
+    }
+    let proof = TlogProof::parse(&receipt.proof).map_err(|_| ReceiptError::Malformed)?;
+    let checkpoint = VerifiedCheckpoint::verify(&proof.checkpoint, log).map_err(ReceiptError::Checkpoint)?;
+    if proof.index.0 >= checkpoint.size() {
+        return Err(ReceiptError::Inclusion);
+    }
+    check_record(&proof.hashes, checkpoint.size(), checkpoint.root(), proof.index.0, record_hash(&receipt.leaf))
+        .map_err(|_| ReceiptError::Inclusion)?;
+    Ok(VerifiedReceipt { index: proof.index, leaf: receipt.leaf.clone(), checkpoint })
+}
+
+/// Two checkpoints that no one log can have signed honestly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("checkpoints of sizes {old} and {new} are not of one append-only log")]
+pub struct Inconsistent {
+    /// Smaller size.
+    pub old: u64,
+    /// Larger size.
+    pub new: u64,
+}
+
+/// Verifies that `new` extends `old`. Equal sizes need equal roots; the empty tree is extended by any.
+///
+/// # Errors
+/// [`Inconsistent`].
+pub fn verify_consistency(
+    old: &VerifiedCheckpoint,
+    new: &VerifiedCheckpoint,
+    hashes: &[Bytes],
+) -> Result<(), Inconsistent> {
+    let inconsistent = Inconsistent { old: old.size(), new: new.size() };
+    if old.size() == new.size() {
+        return if old.root() == new.root() { Ok(()) } else { Err(inconsistent) };
+    }
+    if old.size() > new.size() {
+        return Err(inconsistent);
+    }
+    if old.size() == 0 {
+        return Ok(());
+    }
+    let proof: Option<Vec<Hash>> =
+        hashes.iter().map(|hash| <[u8; 32]>::try_from(hash.as_ref()).ok().map(Hash)).collect();
+    let proof = proof.filter(|proof| proof.len() <= 64).ok_or(inconsistent)?;
+    check_tree(&proof, new.size(), new.root(), old.size(), old.root()).map_err(|_| inconsistent)
+}
+
+/// Why the signature inside an entry does not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EntrySignatureError {
+    /// The entry claims a directory larger than the one replayed.
+    #[error("entry was judged by a directory of {0} entries, which nobody has")]
+    UnknownDirectory(u64),
+    /// The office had no valid record then.
+    #[error("office {0} had no valid record at that directory size")]
+    UnknownOffice(OfficeId),
+    /// A recipient's key was not published then.
+    #[error("the key sealed to was not a published key of {0} at that directory size")]
+    UnknownKey(OfficeId),
+    /// The signature does not verify.
+    #[error("signature of {0} is not good")]
+    Signature(OfficeId, #[source] SignatureError),
+}
+
+/// Verifies the office signature inside an entry by the directory as it was at the size that the entry names.
+///
+/// # Errors
+/// [`EntrySignatureError`].
+pub fn verify_entry(leaf: &ExchangeLeaf, directory: &Directory) -> Result<(), EntrySignatureError> {
+    let size = leaf.directory_size;
+    if size > directory.size() {
+        return Err(EntrySignatureError::UnknownDirectory(size));
+    }
+    let record = |office| directory.office(office, size).ok_or(EntrySignatureError::UnknownOffice(office));
+    match &leaf.event {
+        Event::Accepted { header, signature, .. } => {
+            let core = header.core();
+            record(core.from)?
+                .signing_key
+                .verify(PayloadType::Header, header.bytes(), signature.as_ref())
+                .map_err(|e| EntrySignatureError::Signature(core.from, e))?;
+            for (&to, commitment) in core.to.iter().zip(&header.commitments().recipients) {
+                record(to)?;
+                directory
+                    .encryption_key(to, &commitment.key_sha256, size)
+                    .ok_or(EntrySignatureError::UnknownKey(to))?;
+            }
+            Ok(())
+        }
+        Event::Attested { kind, statement, bytes, signature } => {
+            let office = statement.office;
+            let record = record(office)?;
+            let key = match kind {
+                wire::StatementKind::Delivered => &record.receipt_key,
+                _ => &record.signing_key,
+            };
+            let malformed = EntrySignatureError::Signature(office, SignatureError::Malformed);
+            key.verify(payload_type(*kind).ok_or(malformed)?, bytes, signature.as_ref())
+                .map_err(|e| EntrySignatureError::Signature(office, e))
+        }
+    }
+}

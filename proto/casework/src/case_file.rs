@@ -1,0 +1,310 @@
+//! The file an officer writes: the envelope's codes and the content, as YAML or JSON.
+
+use liaison_proto::{
+    clock::UnixMillis,
+    ids::{MessageId, OfficeId},
+    limits,
+    wire::{DataClass, Handling, Kind, LegalBasis, Priority, Purpose, Step, Tlp},
+};
+use prost_reflect::DynamicMessage;
+use serde_json::{Map, Value as Json};
+
+use crate::{
+    catalogue, forms,
+    validate::{Findings, Problem, message},
+};
+
+/// Largest case file, bytes: a body holds 1 MiB, and text in files is no denser.
+pub const MAX_BYTES: usize = 1024 * 1024;
+
+/// The keys of a case file beside `content`.
+pub const KEYS: [&str; 12] = [
+    "kind",
+    "to",
+    "priority",
+    "handling",
+    "tlp",
+    "legal_basis",
+    "purpose",
+    "language",
+    "exercise",
+    "due",
+    "in_reply_to",
+    "content",
+];
+
+/// A validated case file.
+#[derive(Clone)]
+pub struct CaseFile {
+    /// Kind of the message.
+    pub kind: Kind,
+    /// Step it takes.
+    pub step: Step,
+    /// Recipients.
+    pub to: Vec<OfficeId>,
+    /// Priority.
+    pub priority: Priority,
+    /// Handling code.
+    pub handling: Handling,
+    /// TLP.
+    pub tlp: Tlp,
+    /// Legal bases.
+    pub legal_basis: Vec<LegalBasis>,
+    /// Purpose.
+    pub purpose: Purpose,
+    /// ISO 639-3.
+    pub language: String,
+    /// A drill.
+    pub exercise: bool,
+    /// When an answer is due.
+    pub due_at: Option<UnixMillis>,
+    /// The message answered.
+    pub in_reply_to: Option<MessageId>,
+    /// Highest class of the fields that are set.
+    pub data_class: DataClass,
+    /// The kind's message.
+    pub content: DynamicMessage,
+}
+
+impl std::fmt::Debug for CaseFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "CaseFile({}, redacted)", catalogue::kind_name(self.kind))
+    }
+}
+
+/// Reads a case file.
+///
+/// # Errors
+/// Every problem at once; none repeats what was written.
+pub fn parse(text: &str) -> Result<CaseFile, Vec<Problem>> {
+    let whole = |rule, advice: String| vec![Problem { field: "file".to_owned(), rule, advice }];
+    if text.len() > MAX_BYTES {
+        return Err(whole("too long", format!("at most {MAX_BYTES} bytes")));
+    }
+    // YAML 1.2 reads JSON, too.
+    let value: Json = serde_saphyr::from_str(text).map_err(|e| {
+        let line = e.location().map_or(0, |location| location.line());
+        whole("not YAML or JSON", format!("well-formed text; see line {line}"))
+    })?;
+    from_json(&value)
+}
+
+/// Reads a case file from its parsed form.
+///
+/// # Errors
+/// Every problem at once; none repeats what was written.
+pub fn from_json(value: &Json) -> Result<CaseFile, Vec<Problem>> {
+    let mut found = Findings::default();
+    let Json::Object(file) = value else {
+        found.problem("file", "wrong type", "an object with the keys of a case file; liaison new KIND prints one");
+        return Err(found.problems);
+    };
+    for key in file.keys().filter(|key| !KEYS.contains(&key.as_str())) {
+        found.problem(key, "unknown field", format!("one of: {}", KEYS.join(", ")));
+    }
+    let Some(kind) = read_kind(file, &mut found) else { return Err(found.problems) };
+    let Some(entry) = catalogue::kind(kind) else {
+        found.problem("kind", "unknown kind", kind_advice());
+        return Err(found.problems);
+    };
+    let empty = Map::new();
+    let object = match file.get("content") {
+        Some(Json::Object(object)) => object,
+        _ => {
+            found.problem("content", "required", "an object with the fields of the kind");
+            &empty
+        }
+    };
+    let content = message(&entry.message, object, "content", &mut found);
+    let data_class = found.class.unwrap_or(DataClass::P0);
+    let read = (
+        read_offices(file, &mut found),
+        code(file, "priority", "PRIORITY_", Priority::from_str_name, &mut found),
+        code(file, "handling", "HANDLING_", Handling::from_str_name, &mut found),
+        code(file, "tlp", "TLP_", Tlp::from_str_name, &mut found),
+        read_bases(file, &mut found),
+        code(file, "purpose", "PURPOSE_", Purpose::from_str_name, &mut found),
+        read_language(file, &mut found),
+    );
+    let due_at = read_due(file, &mut found);
+    let in_reply_to = read_reply(file, &mut found);
+    let exercise = match file.get("exercise") {
+        None | Some(Json::Null) => false,
+        Some(Json::Bool(exercise)) => *exercise,
+        Some(_) => {
+            found.problem("exercise", "wrong type", "true or false");
+            false
+        }
+    };
+    let (to, Some(priority), Some(handling), Some(tlp), legal_basis, Some(purpose), Some(language)) = read else {
+        return Err(found.problems);
+    };
+    check_protection(data_class, handling, tlp, &mut found);
+    if handling == Handling::H3
+        && entry.message.get_field_by_name("handling_text").is_some()
+        && !object.contains_key("handling_text")
+    {
+        found.problem("content.handling_text", "required here", "H3 needs the handling in words");
+    }
+    if !found.problems.is_empty() {
+        return Err(found.problems);
+    }
+    let step = catalogue::step(kind, &content);
+    Ok(CaseFile {
+        kind,
+        step,
+        to,
+        priority,
+        handling,
+        tlp,
+        legal_basis,
+        purpose,
+        language,
+        exercise,
+        due_at,
+        in_reply_to,
+        data_class,
+        content,
+    })
+}
+
+/// Messages with the most sensitive class travel at least at H2 and AMBER+STRICT.
+fn check_protection(class: DataClass, handling: Handling, tlp: Tlp, found: &mut Findings) {
+    if class != DataClass::P3 {
+        return;
+    }
+    if !matches!(handling, Handling::H2 | Handling::H3) {
+        found.problem("handling", "too open for what it holds", "H2 or H3: the content is about a victim (class P3)");
+    }
+    if !matches!(tlp, Tlp::AmberStrict | Tlp::Red) {
+        found.problem(
+            "tlp",
+            "too open for what it holds",
+            "AMBER+STRICT or RED: the content is about a victim (class P3)",
+        );
+    }
+}
+
+fn string<'a>(file: &'a Map<String, Json>, key: &str) -> Option<&'a str> {
+    file.get(key).and_then(Json::as_str).filter(|text| !text.is_empty())
+}
+
+fn kind_advice() -> String {
+    let names: Vec<&str> = catalogue::kinds().iter().map(|entry| catalogue::kind_name(entry.kind)).collect();
+    format!("one of: {}", names.join(", "))
+}
+
+fn read_kind(file: &Map<String, Json>, found: &mut Findings) -> Option<Kind> {
+    let kind = string(file, "kind").and_then(catalogue::kind_by_name);
+    if kind.is_none() {
+        found.problem("kind", "required", kind_advice());
+    }
+    kind
+}
+
+/// Codes as officers write them: `AMBER+STRICT` for `TLP_AMBER_STRICT`.
+fn wire_name(prefix: &str, code: &str) -> String {
+    format!("{prefix}{}", code.replace('+', "_"))
+}
+
+fn advice(key: &str) -> &'static str {
+    match key {
+        "priority" => "one of: FLASH, URGENT, ROUTINE, PERIODIC",
+        "handling" => "one of: H0, H1, H2, H3",
+        "tlp" => "one of: RED, AMBER+STRICT, AMBER, GREEN, CLEAR",
+        "legal_basis" => {
+            "a list of: VNKH05, VNTH08, VNCN10, VNLA10, THLA05, THKH03, COMMIT, ACTIP, UNTOC, PALERMO, MLA, \
+             INTERPOL, ASEANAPOL, DOMESTIC"
+        }
+        _ => "one of: PREVENT, INVEST, RESCUE, IDENTIFY, RETURN, REINTEG, STATS",
+    }
+}
+
+fn code<T>(
+    file: &Map<String, Json>,
+    key: &str,
+    prefix: &str,
+    parse: impl Fn(&str) -> Option<T>,
+    found: &mut Findings,
+) -> Option<T> {
+    let Some(text) = string(file, key) else {
+        found.problem(key, "required", advice(key));
+        return None;
+    };
+    let code = Some(text).filter(|text| *text != "UNSPECIFIED").and_then(|text| parse(&wire_name(prefix, text)));
+    if code.is_none() {
+        found.problem(key, "unknown code", advice(key));
+    }
+    code
+}
+
+fn read_offices(file: &Map<String, Json>, found: &mut Findings) -> Vec<OfficeId> {
+    let items = match file.get("to") {
+        Some(Json::Array(items)) if !items.is_empty() => items,
+        _ => {
+            found.problem("to", "required", "a list of office ids such as [CN-BLO-HKO]");
+            return Vec::new();
+        }
+    };
+    if items.len() > limits::RECIPIENTS {
+        found.problem("to", "too many", format!("at most {} offices", limits::RECIPIENTS));
+    }
+    let mut offices = Vec::new();
+    for (i, item) in items.iter().enumerate() {
+        match item.as_str().map(str::parse) {
+            Some(Ok(office)) if !offices.contains(&office) => offices.push(office),
+            Some(Ok(_)) => found.problem(&format!("to[{i}]"), "named twice", "each office once"),
+            _ => found.problem(&format!("to[{i}]"), "not of its form", "an office id such as CN-BLO-HKO"),
+        }
+    }
+    offices
+}
+
+fn read_bases(file: &Map<String, Json>, found: &mut Findings) -> Vec<LegalBasis> {
+    let mut bases = Vec::new();
+    for item in file.get("legal_basis").and_then(Json::as_array).into_iter().flatten() {
+        let basis = item.as_str().and_then(|text| LegalBasis::from_str_name(&wire_name("LEGAL_BASIS_", text)));
+        match basis.filter(|basis| *basis != LegalBasis::Unspecified && !bases.contains(basis)) {
+            Some(basis) => bases.push(basis),
+            None => found.problem("legal_basis", "unknown or repeated code", advice("legal_basis")),
+        }
+    }
+    if bases.is_empty() {
+        found.problem("legal_basis", "required", advice("legal_basis"));
+    }
+    bases
+}
+
+fn read_language(file: &Map<String, Json>, found: &mut Findings) -> Option<String> {
+    match string(file, "language") {
+        Some(text) if forms::check("language", text).is_none() => Some(text.to_owned()),
+        _ => {
+            found.problem("language", "required", "the language of the free text, ISO 639-3, such as vie");
+            None
+        }
+    }
+}
+
+fn read_due(file: &Map<String, Json>, found: &mut Findings) -> Option<UnixMillis> {
+    let text = match file.get("due") {
+        None | Some(Json::Null) => return None,
+        Some(value) => value.as_str().unwrap_or_default(),
+    };
+    let due = forms::instant(text).map(|(millis, _)| UnixMillis(millis));
+    if due.is_none() {
+        found.problem("due", "not of its form", "a time with offset such as 2026-11-20T08:30:00+07:00");
+    }
+    due
+}
+
+fn read_reply(file: &Map<String, Json>, found: &mut Findings) -> Option<MessageId> {
+    let text = match file.get("in_reply_to") {
+        None | Some(Json::Null) => return None,
+        Some(value) => value.as_str().unwrap_or_default(),
+    };
+    let id = text.parse().ok();
+    if id.is_none() {
+        found.problem("in_reply_to", "not of its form", "a message id as liaison inbox shows it");
+    }
+    id
+}

@@ -1,0 +1,71 @@
+//! Named forms of text fields.
+
+use liaison_proto::ids::{Country, OfficeId};
+
+/// The last year of the Gregorian calendar that a case can name; Buddhist years are 543 later.
+const LAST_YEAR: i16 = 2200;
+
+/// Why a text is not of a form, as advice on what would be right.
+#[must_use]
+pub fn check(form: &str, text: &str) -> Option<&'static str> {
+    let (fits, advice) = match form {
+        "partial-date" => return check_partial_date(text),
+        "latin" => (text.chars().all(is_latin), "letters of the Latin alphabet"),
+        "e164" => (is_e164(text), "an international number such as +84912345678"),
+        "office" => (text.parse::<OfficeId>().is_ok(), "an office id such as VN-BLO-LCA"),
+        "language" => {
+            (text.len() == 3 && text.bytes().all(|b| b.is_ascii_lowercase()), "an ISO 639-3 code such as vie")
+        }
+        "country" => (text.parse::<Country>().is_ok(), "an ISO 3166-1 code such as VN"),
+        "instant" => (instant(text).is_some(), "a time with offset such as 2026-11-20T08:30:00+07:00"),
+        _ => (false, "a form that this version knows"),
+    };
+    (!fits).then_some(advice)
+}
+
+/// Milliseconds since 1970-01-01T00:00Z and the offset in minutes of an RFC 3339 time.
+#[must_use]
+pub fn instant(text: &str) -> Option<(i64, i32)> {
+    let pieces = jiff::fmt::temporal::DateTimeParser::new().parse_pieces(text).ok()?;
+    pieces.time()?;
+    let offset = pieces.to_numeric_offset()?;
+    let timestamp: jiff::Timestamp = text.parse().ok()?;
+    Some((timestamp.as_millisecond(), offset.seconds() / 60))
+}
+
+fn check_partial_date(text: &str) -> Option<&'static str> {
+    let advice = "2026, 2026-11 or 2026-11-20";
+    let mut parts = text.split('-');
+    let number = |part: &str, length: usize| {
+        (part.len() == length && part.bytes().all(|b| b.is_ascii_digit())).then(|| part.parse::<i16>().ok()).flatten()
+    };
+    let Some(year) = parts.next().and_then(|part| number(part, 4)) else { return Some(advice) };
+    if year > LAST_YEAR {
+        return Some("a year of the Gregorian calendar (Buddhist year minus 543)");
+    }
+    let month = match parts.next().map(|part| number(part, 2)) {
+        None => return None,
+        Some(month) => month.and_then(|month| i8::try_from(month).ok()),
+    };
+    let day = match parts.next().map(|part| number(part, 2)) {
+        None => Some(1),
+        Some(day) => day.and_then(|day| i8::try_from(day).ok()),
+    };
+    let exists = match (month, day, parts.next()) {
+        (Some(month), Some(day), None) => jiff::civil::Date::new(year, month, day).is_ok(),
+        _ => false,
+    };
+    (!exists).then_some(advice)
+}
+
+fn is_e164(text: &str) -> bool {
+    text.strip_prefix('+')
+        .is_some_and(|digits| (8..=15).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Latin letters with their marks, spaces and the marks that names use.
+fn is_latin(c: char) -> bool {
+    matches!(c, ' ' | '-' | '\'' | '.' | ',')
+        || c.is_ascii_alphabetic()
+        || matches!(c, '\u{c0}'..='\u{24f}' | '\u{300}'..='\u{36f}' | '\u{1e00}'..='\u{1eff}')
+}

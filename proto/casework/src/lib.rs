@@ -1,0 +1,18 @@
+//! What officers write: the catalogue of message kinds, read by reflection from the `.proto` files, which are the
+//! single source of validation, templates, print and the declared data class.
+//!
+//! Out of scope: I/O, clocks, keys. What may be sent to whom is the policy's matter.
+//!
+//! Invariants:
+//! - Validation reports every problem at once, each with its field, the rule and what would be right.
+//! - [`content::Content`] holds what an officer wrote and prints as redacted.
+//! - An unset field and the code UNK (not known) are two things.
+
+pub mod case_file;
+pub mod catalogue;
+pub mod codes;
+pub mod content;
+pub mod forms;
+pub mod print;
+pub mod template;
+pub mod validate;

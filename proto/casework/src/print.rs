@@ -1,0 +1,100 @@
+//! Content as text for a terminal, and as JSON; redacted where the reader may not see a class.
+
+use std::fmt::Write as _;
+
+use liaison_proto::wire::DataClass;
+use prost_reflect::{DynamicMessage, ReflectMessage as _, Value};
+use serde_json::{Map, Value as Json};
+
+use crate::{
+    catalogue::{FieldRule, rule},
+    codes,
+};
+
+/// Shown in place of what the reader may not see.
+pub const REDACTED: &str = "(redacted)";
+
+/// Content as JSON with the field names of the catalogue. Fields above `highest` are redacted.
+#[must_use]
+pub fn to_json(message: &DynamicMessage, highest: DataClass) -> Json {
+    let mut object = Map::new();
+    for field in message.descriptor().fields().filter(|field| message.has_field(field)) {
+        let rule = rule(&field);
+        let value = if rule.class as i32 > highest as i32 {
+            Json::from(REDACTED)
+        } else {
+            json_value(&message.get_field(&field), highest)
+        };
+        object.insert(field.name().to_owned(), value);
+    }
+    Json::Object(object)
+}
+
+fn json_value(value: &Value, highest: DataClass) -> Json {
+    match value {
+        Value::Bool(truth) => Json::from(*truth),
+        Value::U32(number) => Json::from(*number),
+        Value::U64(number) => Json::from(*number),
+        Value::String(text) => Json::from(text.as_str()),
+        Value::Message(message) => to_json(message, highest),
+        Value::List(items) => items.iter().map(|item| json_value(item, highest)).collect(),
+        _ => Json::Null,
+    }
+}
+
+/// Content as indented text, codes with their meanings. What a counterpart wrote cannot move the cursor or
+/// colour the terminal: control characters are shown as spaces.
+#[must_use]
+pub fn to_text(message: &DynamicMessage, highest: DataClass) -> String {
+    let mut text = String::new();
+    write_message(message, highest, 0, &mut text);
+    text
+}
+
+fn write_message(message: &DynamicMessage, highest: DataClass, depth: usize, text: &mut String) {
+    for field in message.descriptor().fields().filter(|field| message.has_field(field)) {
+        let rule = rule(&field);
+        let label = field.name().replace('_', " ");
+        let indent = "  ".repeat(depth);
+        if rule.class as i32 > highest as i32 {
+            let _ = writeln!(text, "{indent}{label}: {REDACTED}");
+            continue;
+        }
+        match message.get_field(&field).as_ref() {
+            Value::List(items) => {
+                for item in items {
+                    write_value(&rule, item, highest, depth, &label, text);
+                }
+            }
+            value => write_value(&rule, value, highest, depth, &label, text),
+        }
+    }
+}
+
+fn write_value(rule: &FieldRule, value: &Value, highest: DataClass, depth: usize, label: &str, text: &mut String) {
+    let indent = "  ".repeat(depth);
+    let _ = match value {
+        Value::Message(inner) => {
+            let written = writeln!(text, "{indent}{label}:");
+            write_message(inner, highest, depth + 1, text);
+            written
+        }
+        Value::String(code) => match rule.code_list.as_deref().map(|list| codes::meaning(list, code)) {
+            Some(Some(meaning)) => writeln!(text, "{indent}{label}: {code} ({meaning})"),
+            Some(None) => writeln!(text, "{indent}{label}: {} (a code of a newer version)", plain(code)),
+            None => writeln!(text, "{indent}{label}: {}", plain(code)),
+        },
+        Value::Bool(truth) => writeln!(text, "{indent}{label}: {}", if *truth { "yes" } else { "no" }),
+        Value::U32(number) => writeln!(text, "{indent}{label}: {number}"),
+        _ => Ok(()),
+    };
+}
+
+/// A text without control characters, and without the marks that reverse the writing direction.
+#[must_use]
+pub fn plain(text: &str) -> String {
+    let forbidden = |c: char| {
+        c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
+    };
+    text.chars().map(|c| if forbidden(c) { ' ' } else { c }).collect()
+}

@@ -1,0 +1,227 @@
+//! From what an officer wrote to a message of the catalogue, with every problem at once.
+
+use liaison_proto::wire::DataClass;
+use prost_reflect::{DynamicMessage, FieldDescriptor, Kind as FieldKind, MessageDescriptor, Value};
+use serde_json::{Map, Value as Json};
+use unicode_segmentation::UnicodeSegmentation as _;
+
+use crate::{
+    catalogue::{FieldRule, rule},
+    codes, forms,
+};
+
+/// One thing that is wrong, without repeating what was written.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Problem {
+    /// Path of the field: `persons[0].name.latin`.
+    pub field: String,
+    /// The rule that does not hold.
+    pub rule: &'static str,
+    /// What would be right.
+    pub advice: String,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {} ({})", self.field, self.rule, self.advice)
+    }
+}
+
+/// What validation found.
+#[derive(Default)]
+pub struct Findings {
+    /// Every problem.
+    pub problems: Vec<Problem>,
+    /// Highest class of the fields that are set.
+    pub class: Option<DataClass>,
+}
+
+impl Findings {
+    /// Adds a problem.
+    pub fn problem(&mut self, field: &str, rule: &'static str, advice: impl Into<String>) {
+        self.problems.push(Problem { field: field.to_owned(), rule, advice: advice.into() });
+    }
+
+    fn saw(&mut self, class: DataClass) {
+        self.class = Some(self.class.map_or(class, |known| if known as i32 >= class as i32 { known } else { class }));
+    }
+}
+
+/// Builds a message of the catalogue from an object, adding to the findings.
+pub fn message(
+    descriptor: &MessageDescriptor,
+    object: &Map<String, Json>,
+    path: &str,
+    found: &mut Findings,
+) -> DynamicMessage {
+    let mut message = DynamicMessage::new(descriptor.clone());
+    for (key, value) in object {
+        let path = join(path, key);
+        let Some(field) = descriptor.get_field_by_name(key) else {
+            let names: Vec<String> = descriptor.fields().map(|field| field.name().to_owned()).collect();
+            found.problem(&path, "unknown field", format!("one of: {}", names.join(", ")));
+            continue;
+        };
+        if value.is_null() {
+            continue;
+        }
+        let rule = rule(&field);
+        if let Some(value) = field_value(&field, &rule, value, &path, found) {
+            found.saw(rule.class);
+            message.set_field(&field, value);
+        }
+    }
+    for field in descriptor.fields() {
+        let rule = rule(&field);
+        let given = object.get(field.name()).is_some_and(|value| !is_empty(value));
+        if given {
+            continue;
+        }
+        let conditional = rule.required_when.as_ref().filter(|(other, codes)| {
+            object.get(other).is_some_and(|value| codes.iter().any(|code| text_of(value).as_deref() == Some(code)))
+        });
+        if rule.required {
+            found.problem(&join(path, field.name()), "required", expectation(&field, &rule));
+        } else if let Some((other, _)) = conditional {
+            found.problem(&join(path, field.name()), "required here", format!("needed because of {other}"));
+        }
+    }
+    message
+}
+
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+fn is_empty(value: &Json) -> bool {
+    match value {
+        Json::Null => true,
+        Json::String(text) => text.is_empty(),
+        Json::Array(items) => items.is_empty(),
+        _ => false,
+    }
+}
+
+/// Codes may be written bare: YAML reads `1` as a number and `NO` as a word or a truth value.
+fn text_of(value: &Json) -> Option<String> {
+    match value {
+        Json::String(text) => Some(text.clone()),
+        Json::Number(number) => Some(number.to_string()),
+        Json::Bool(truth) => Some(truth.to_string()),
+        _ => None,
+    }
+}
+
+fn expectation(field: &FieldDescriptor, rule: &FieldRule) -> String {
+    if let Some(hint) = &rule.hint {
+        return hint.clone();
+    }
+    match &rule.code_list {
+        Some(list) => one_of(list),
+        None => format!("a value for {}", field.name()),
+    }
+}
+
+fn one_of(list: &str) -> String {
+    let codes: Vec<&str> = codes::list(list).into_iter().flatten().map(|(code, _)| code.as_str()).collect();
+    match codes.len() {
+        0..=30 => format!("one of: {}", codes.join(", ")),
+        n => format!("one of the {n} codes of list {list}"),
+    }
+}
+
+fn field_value(
+    field: &FieldDescriptor,
+    rule: &FieldRule,
+    value: &Json,
+    path: &str,
+    found: &mut Findings,
+) -> Option<Value> {
+    if !field.is_list() {
+        return single(field, rule, value, path, found);
+    }
+    let Json::Array(items) = value else {
+        found.problem(path, "wrong type", "a list");
+        return None;
+    };
+    if items.len() > rule.max_items {
+        found.problem(path, "too many", format!("at most {} entries", rule.max_items));
+        return None;
+    }
+    let values = items
+        .iter()
+        .enumerate()
+        .filter_map(|(i, item)| single(field, rule, item, &format!("{path}[{i}]"), found))
+        .collect();
+    Some(Value::List(values))
+}
+
+fn single(field: &FieldDescriptor, rule: &FieldRule, value: &Json, path: &str, found: &mut Findings) -> Option<Value> {
+    match (field.kind(), value) {
+        (FieldKind::Message(descriptor), Json::Object(object)) => {
+            Some(Value::Message(message(&descriptor, object, path, found)))
+        }
+        (FieldKind::Message(_), _) => {
+            found.problem(path, "wrong type", "an object with fields");
+            None
+        }
+        (FieldKind::Bool, Json::Bool(truth)) => Some(Value::Bool(*truth)),
+        (FieldKind::Bool, _) => {
+            found.problem(path, "wrong type", "true or false");
+            None
+        }
+        (FieldKind::Uint32, Json::Number(number)) => {
+            let number = number.as_u64().and_then(|n| u32::try_from(n).ok());
+            if number.is_none() {
+                found.problem(path, "out of range", "a whole number");
+            }
+            number.map(Value::U32)
+        }
+        (FieldKind::String, value) => text(rule, value, path, found).map(Value::String),
+        _ => {
+            found.problem(path, "wrong type", "a value of the field's type");
+            None
+        }
+    }
+}
+
+fn text(rule: &FieldRule, value: &Json, path: &str, found: &mut Findings) -> Option<String> {
+    let wanted = if rule.code_list.is_some() { "a code" } else { "a text" };
+    let text = match value {
+        Json::String(text) => text.clone(),
+        _ if rule.code_list.is_some() || rule.form.is_some() => match text_of(value) {
+            Some(text) => text,
+            None => {
+                found.problem(path, "wrong type", wanted);
+                return None;
+            }
+        },
+        _ => {
+            found.problem(path, "wrong type", wanted);
+            return None;
+        }
+    };
+    if text.is_empty() {
+        return None;
+    }
+    if let Some(list) = &rule.code_list {
+        if codes::meaning(list, &text).is_none() {
+            found.problem(path, "unknown code", one_of(list));
+            return None;
+        }
+        return Some(text);
+    }
+    if text.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
+        found.problem(path, "control character", "plain text");
+        return None;
+    }
+    if text.graphemes(true).take(rule.max_graphemes + 1).count() > rule.max_graphemes {
+        found.problem(path, "too long", format!("at most {} characters", rule.max_graphemes));
+        return None;
+    }
+    if let Some(advice) = rule.form.as_deref().and_then(|form| forms::check(form, &text)) {
+        found.problem(path, "not of its form", advice);
+        return None;
+    }
+    Some(text)
+}

@@ -1,0 +1,209 @@
+//! The state that the directory log's entries add up to. Broker, node and auditor replay the same entries with this
+//! code and so hold the same directory at the same size.
+
+use std::collections::BTreeMap;
+
+use prost::Message as _;
+
+use crate::{
+    charter::Charter,
+    clock::UnixMillis,
+    ids::OfficeId,
+    limits,
+    office::{Office, PublishedKey, RecordError},
+    seal::Suite,
+    sign::{PayloadType, VerifyingKey},
+    wire::{self, directory_record::Record},
+};
+
+#[derive(Clone, Debug, Default)]
+struct OfficeHistory {
+    records: Vec<(u64, Office)>,
+    keys: Vec<(u64, PublishedKey)>,
+    /// Index, and the revoked key's hash or none for the whole office.
+    revocations: Vec<(u64, Option<[u8; 32]>)>,
+}
+
+/// Offices and keys as of a size of the directory log.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    charter: Charter,
+    size: u64,
+    offices: BTreeMap<OfficeId, OfficeHistory>,
+}
+
+impl Directory {
+    /// The empty directory of a charter.
+    #[must_use]
+    pub const fn new(charter: Charter) -> Self {
+        Self { charter, size: 0, offices: BTreeMap::new() }
+    }
+
+    /// The charter in force.
+    #[must_use]
+    pub const fn charter(&self) -> &Charter {
+        &self.charter
+    }
+
+    /// Number of entries replayed.
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Applies the next entry of the log.
+    ///
+    /// # Errors
+    /// [`RecordError`] when the entry does not verify; the state is unchanged then.
+    pub fn apply_leaf(&mut self, leaf: &[u8]) -> Result<(), RecordError> {
+        if leaf.len() > limits::LEAF_BYTES {
+            return Err(RecordError::Malformed);
+        }
+        let leaf = wire::DirectoryLeaf::decode(leaf).map_err(|_| RecordError::Malformed)?;
+        if leaf.version != 1 {
+            return Err(RecordError::Malformed);
+        }
+        self.apply(&leaf.record.ok_or(RecordError::Malformed)?)
+    }
+
+    /// Applies the next record.
+    ///
+    /// # Errors
+    /// [`RecordError`] when the record does not verify; the state is unchanged then.
+    pub fn apply(&mut self, record: &wire::DirectoryRecord) -> Result<(), RecordError> {
+        let record = record.record.as_ref().ok_or(RecordError::Malformed)?;
+        if self.size == 0 && !matches!(record, Record::Charter(_)) {
+            return Err(RecordError::NoCharter);
+        }
+        match record {
+            Record::Charter(record) => self.apply_charter(record)?,
+            Record::Office(record) => self.apply_office(record)?,
+            Record::Key(record) => self.apply_key(record)?,
+            Record::Revoked(record) => self.apply_revocation(record)?,
+            // Policies are read by the policy crate; here only the signatures of member countries count.
+            Record::Policy(record) => self.check_policy(record)?,
+        }
+        self.size += 1;
+        Ok(())
+    }
+
+    fn apply_charter(&self, record: &wire::CharterRecord) -> Result<(), RecordError> {
+        let same = self.size == 0 && record.charter.as_ref() == self.charter.bytes();
+        if !same {
+            return Err(RecordError::Charter);
+        }
+        self.charter.verify_signatures(&record.signatures).map_err(|_| RecordError::Charter)
+    }
+
+    fn authority(&self, office: OfficeId) -> Result<&VerifyingKey, RecordError> {
+        Ok(&self.charter.country(office.country()).ok_or(RecordError::Country)?.authority)
+    }
+
+    fn apply_office(&mut self, record: &wire::OfficeRecord) -> Result<(), RecordError> {
+        let authority = self.authority(Office::claimed_id(record)?)?;
+        let office = Office::verify(record, authority)?;
+        let history = self.offices.entry(office.id).or_default();
+        let continues = match history.records.last() {
+            None => office.serial == 1,
+            Some((_, last)) => office.serial == last.serial + 1 && office.previous_sha256 == Some(last.sha256),
+        };
+        if !continues {
+            return Err(RecordError::Chain);
+        }
+        history.records.push((self.size, office));
+        Ok(())
+    }
+
+    fn apply_key(&mut self, record: &wire::KeyRecord) -> Result<(), RecordError> {
+        let claimed = PublishedKey::claimed_office(record)?;
+        let signing_key = self.office(claimed, self.size).ok_or(RecordError::NotEnrolled)?.signing_key;
+        let key = PublishedKey::verify(record, &signing_key)?;
+        let history = self.offices.entry(key.office).or_default();
+        if history.keys.iter().any(|(_, known)| known.sha256 == key.sha256) {
+            return Err(RecordError::Repeated);
+        }
+        history.keys.push((self.size, key));
+        Ok(())
+    }
+
+    fn apply_revocation(&mut self, record: &wire::RevocationRecord) -> Result<(), RecordError> {
+        let revocation = wire::Revocation::decode(record.revocation.clone()).map_err(|_| RecordError::Malformed)?;
+        let office = revocation.office.parse().map_err(|_| RecordError::Malformed)?;
+        self.authority(office)?
+            .verify(PayloadType::Revocation, &record.revocation, record.authority_signature.as_ref())
+            .map_err(RecordError::Signature)?;
+        let key = match revocation.key_sha256.as_ref() {
+            [] => None,
+            bytes => Some(bytes.try_into().map_err(|_| RecordError::Malformed)?),
+        };
+        let history = self.offices.get_mut(&office).ok_or(RecordError::NotEnrolled)?;
+        history.revocations.push((self.size, key));
+        Ok(())
+    }
+
+    fn check_policy(&self, record: &wire::PolicyRecord) -> Result<(), RecordError> {
+        if record.signatures.is_empty() || record.name.is_empty() {
+            return Err(RecordError::Malformed);
+        }
+        let payload = policy_payload(&record.name, &record.policy);
+        for signed in &record.signatures {
+            let country = signed.country.parse().map_err(|_| RecordError::Country)?;
+            self.charter
+                .country(country)
+                .ok_or(RecordError::Country)?
+                .authority
+                .verify(PayloadType::Policy, &payload, signed.signature.as_ref())
+                .map_err(RecordError::Signature)?;
+        }
+        Ok(())
+    }
+
+    /// The office's record at a size of the log; none when unknown or revoked by then.
+    #[must_use]
+    pub fn office(&self, office: OfficeId, size: u64) -> Option<&Office> {
+        let history = self.offices.get(&office)?;
+        if history.revocations.iter().any(|(index, key)| *index < size && key.is_none()) {
+            return None;
+        }
+        history.records.iter().rev().find(|(index, _)| *index < size).map(|(_, record)| record)
+    }
+
+    /// The published key of this name, unless revoked, at a size of the log.
+    #[must_use]
+    pub fn encryption_key(&self, office: OfficeId, sha256: &[u8], size: u64) -> Option<&PublishedKey> {
+        self.office(office, size)?;
+        let history = self.offices.get(&office)?;
+        let (_, key) = history.keys.iter().find(|(index, key)| *index < size && key.sha256[..] == *sha256)?;
+        let revoked =
+            history.revocations.iter().any(|(index, hash)| *index < size && hash.as_ref() == Some(&key.sha256));
+        (!revoked).then_some(key)
+    }
+
+    /// Whether a key is superseded: a newer unrevoked key of the same suite was valid at `at`.
+    #[must_use]
+    pub fn is_superseded(&self, key: &PublishedKey, at: UnixMillis, size: u64) -> bool {
+        self.newest_key(key.office, key.key.suite(), at, size).is_some_and(|newest| newest.sha256 != key.sha256)
+    }
+
+    /// The newest unrevoked key of a suite whose validity had begun at `at`.
+    #[must_use]
+    pub fn newest_key(&self, office: OfficeId, suite: Suite, at: UnixMillis, size: u64) -> Option<&PublishedKey> {
+        let keys = &self.offices.get(&office)?.keys;
+        keys.iter()
+            .filter(|(index, key)| *index < size && key.key.suite() == suite && key.not_before <= at)
+            .filter_map(|(_, key)| self.encryption_key(office, &key.sha256, size))
+            .max_by_key(|key| key.not_before)
+    }
+
+    /// Every office with a record, in order of id, at the current size.
+    pub fn offices(&self) -> impl Iterator<Item = &Office> {
+        self.offices.keys().filter_map(|id| self.office(*id, self.size))
+    }
+}
+
+/// What a policy's signatures cover: length-prefixed name, then the policy.
+#[must_use]
+pub fn policy_payload(name: &str, policy: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(name.len()).unwrap_or(u32::MAX).to_be_bytes();
+    [&length, name.as_bytes(), policy].concat()
+}
