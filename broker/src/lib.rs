@@ -1,1 +1,28 @@
+//! The broker: holds what offices send each other until each recipient has it, and can prove what it did. It reads
+//! nothing but the envelope.
+//!
+//! A message's way, which is also the reading order: [`accept`] (mutual TLS) -> [`identity`] (certificate -> office) ->
+//! [`server`] (gRPC, no decisions) -> [`admit`] (an [`admit::Admitted`] or a coded refusal) -> [`sequence`] (numbers and
+//! rules, inside the log's commit) -> [`queue`] (takes nothing but a [`liaison_log::commit::Logged`]) -> [`deliver`].
+//!
+//! Out of scope here: the log's format and durability (`liaison-log`), opening content (no key of the broker can).
+//!
+//! Invariants:
+//! - Only [`admit`] makes an `Admitted`; only the log makes a `Logged`; nothing is delivered that was not logged.
+//! - Identity comes from the certificate alone; a header that names another office is refused.
+//! - A refusal changes nothing.
 
+pub mod accept;
+pub mod admit;
+pub mod cli;
+pub mod config;
+pub mod deliver;
+pub mod directory_log;
+pub mod identity;
+pub mod init;
+pub mod log_service;
+pub mod queue;
+pub mod run;
+pub mod sequence;
+pub mod server;
+pub mod status;

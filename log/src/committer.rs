@@ -4,6 +4,7 @@ use std::{sync::Arc, thread};
 
 use liaison_proto::{
     clock::Clock,
+    failure::chain,
     refusal::{Refusal, RefusalCode},
 };
 use tokio::sync::{mpsc, oneshot, watch};
@@ -114,17 +115,4 @@ fn run<S: Sequencer>(mut log: Log<S>, mut waiting: mpsc::Receiver<Request<S::Eve
     if let Err(error) = log.record_signed() {
         tracing::error!(error = chain(&error), "the signed size could not be recorded at the end");
     }
-}
-
-/// An error with its causes on one line.
-#[must_use]
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -51,9 +51,7 @@ impl UnverifiedEnvelope {
     /// # Errors
     /// `BAD_SIGNATURE`, `COMMITMENT_MISMATCH` or `MALFORMED_ENVELOPE`.
     pub fn verify(self, signing_key: &VerifyingKey) -> Result<SignedEnvelope, Refusal> {
-        signing_key
-            .verify(PayloadType::Header, self.header.bytes(), self.envelope.office_signature.as_ref())
-            .map_err(|e| Refusal::new(RefusalCode::BadSignature, format!("office signature: {e}")))?;
+        check_signature(&self.header, &self.envelope, signing_key)?;
         let commitments = self.header.commitments();
         let body = &self.envelope.body;
         if body.len() as u64 != commitments.body_size || sha256(&[body])[..] != commitments.body_sha256[..] {
@@ -95,6 +93,14 @@ impl SignedEnvelope {
         &self.header
     }
 
+    /// Verifies the office's signature again, under a key that may be another one by now.
+    ///
+    /// # Errors
+    /// `BAD_SIGNATURE`.
+    pub fn check_signature(&self, signing_key: &VerifyingKey) -> Result<(), Refusal> {
+        check_signature(&self.header, &self.envelope, signing_key)
+    }
+
     /// The envelope as it goes over the wire.
     #[must_use]
     pub const fn wire(&self) -> &wire::Envelope {
@@ -108,6 +114,11 @@ impl SignedEnvelope {
         let wrap = self.envelope.erasable.as_ref()?.wraps.get(position)?;
         Some((wrap, self.header.commitments().recipients.get(position)?))
     }
+}
+
+fn check_signature(header: &Header, envelope: &wire::Envelope, key: &VerifyingKey) -> Result<(), Refusal> {
+    key.verify(PayloadType::Header, header.bytes(), envelope.office_signature.as_ref())
+        .map_err(|e| Refusal::new(RefusalCode::BadSignature, format!("office signature: {e}")))
 }
 
 fn malformed(detail: &str) -> Refusal {

@@ -1,0 +1,177 @@
+//! Admission: what may enter the log, or a coded refusal that says why not. Nothing else makes an [`Admitted`].
+
+use liaison_log::leaf::{Statement, payload_type};
+use liaison_proto::{
+    clock::{DAY_MS, UnixMillis},
+    directory::Directory,
+    envelope::{SignedEnvelope, UnverifiedEnvelope},
+    ids::OfficeId,
+    limits,
+    refusal::{Refusal, RefusalCode},
+    wire::{self, Mark, StatementKind},
+};
+
+/// What a connection asks for.
+#[derive(Debug)]
+pub struct Submission {
+    /// Who the certificate says it is.
+    pub office: OfficeId,
+    /// As it came.
+    pub envelope: wire::Envelope,
+}
+
+/// An envelope that was judged and may enter the log for all its recipients.
+#[derive(Debug)]
+pub struct Admitted {
+    envelope: SignedEnvelope,
+    judgement: Judgement,
+}
+
+/// By which directory something was judged, and what could not be settled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    /// Size of the directory log.
+    pub directory_size: u64,
+    /// Marks for the leaf.
+    pub marks: Vec<Mark>,
+}
+
+impl Admitted {
+    /// The verified envelope.
+    #[must_use]
+    pub const fn envelope(&self) -> &SignedEnvelope {
+        &self.envelope
+    }
+
+    /// The judgement by the newest directory: the one made at admission, or a new one when the directory has grown
+    /// since. Entries of the log are judged by directories that never shrink.
+    ///
+    /// # Errors
+    /// The refusal that a newer directory gives.
+    pub fn judged_by(&self, directory: &Directory, now: UnixMillis) -> Result<Judgement, Refusal> {
+        if directory.size() == self.judgement.directory_size {
+            return Ok(self.judgement.clone());
+        }
+        let key = signing_key_of(&self.envelope, directory)?;
+        self.envelope.check_signature(&key)?;
+        judge(&self.envelope, directory, now)
+    }
+}
+
+fn refuse<T>(code: RefusalCode, detail: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal::new(code, detail))
+}
+
+fn signing_key_of(
+    envelope: &SignedEnvelope,
+    directory: &Directory,
+) -> Result<liaison_proto::sign::VerifyingKey, Refusal> {
+    originator(envelope.header().core().from, directory)
+}
+
+fn originator(from: OfficeId, directory: &Directory) -> Result<liaison_proto::sign::VerifyingKey, Refusal> {
+    directory
+        .office(from, directory.size())
+        .map(|record| record.signing_key)
+        .ok_or_else(|| Refusal::new(RefusalCode::UnknownOriginator, format!("{from} has no valid office record")))
+}
+
+/// Judges a submission: identity, form, signature, commitments, charter, directory, age.
+///
+/// # Errors
+/// The first rule it breaks.
+pub fn admit(submission: Submission, directory: &Directory, now: UnixMillis) -> Result<Admitted, Refusal> {
+    let envelope = UnverifiedEnvelope::parse(submission.envelope)?;
+    let from = envelope.header().core().from;
+    if from != submission.office {
+        let detail = format!("the header says {from}, the certificate says {}", submission.office);
+        return refuse(RefusalCode::NotYourOffice, detail);
+    }
+    let envelope = envelope.verify(&originator(from, directory)?)?;
+    let judgement = judge(&envelope, directory, now)?;
+    Ok(Admitted { envelope, judgement })
+}
+
+fn judge(envelope: &SignedEnvelope, directory: &Directory, now: UnixMillis) -> Result<Judgement, Refusal> {
+    let core = envelope.header().core();
+    match directory.charter().corridor(core.from, &core.to) {
+        Some(corridor) if corridor == core.corridor => {}
+        Some(corridor) => {
+            return refuse(RefusalCode::MalformedHeader, format!("the corridor of these offices is {corridor}"));
+        }
+        None => return refuse(RefusalCode::MalformedHeader, "the charter has no corridor between these offices"),
+    }
+    let mut marks = Vec::new();
+    for (&to, commitment) in core.to.iter().zip(&envelope.header().commitments().recipients) {
+        if directory.office(to, directory.size()).is_none() {
+            return refuse(RefusalCode::UnknownRecipient, format!("{to} has no valid office record"));
+        }
+        let key = directory.encryption_key(to, &commitment.key_sha256, directory.size());
+        match key.filter(|key| key.key.suite() == core.suite) {
+            None => return refuse(RefusalCode::UnknownKey, format!("{to} has no such key in the directory")),
+            Some(key) if now > key.not_after && !marks.contains(&Mark::StaleKey) => marks.push(Mark::StaleKey),
+            Some(_) => {}
+        }
+    }
+    let age = now.since(core.created_at);
+    if age > limits::DEDUP_DAYS * DAY_MS {
+        return refuse(RefusalCode::TooOld, format!("it was created more than {} days ago", limits::DEDUP_DAYS));
+    }
+    if age.abs() > limits::CLOCK_SKEW_MS {
+        marks.push(Mark::ClockSkew);
+    }
+    Ok(Judgement { directory_size: directory.size(), marks })
+}
+
+/// A recipient's statement that was judged and may enter the log.
+#[derive(Debug)]
+pub struct AdmittedStatement {
+    /// What it states.
+    pub(crate) kind: StatementKind,
+    /// Parsed.
+    pub(crate) statement: Statement,
+    /// As it came.
+    pub(crate) attested: wire::Attested,
+}
+
+impl AdmittedStatement {
+    /// Verifies the signature by a directory.
+    ///
+    /// # Errors
+    /// `UNKNOWN_ORIGINATOR` or `BAD_SIGNATURE`.
+    pub fn check_signature(&self, directory: &Directory) -> Result<(), Refusal> {
+        let office = self.statement.office;
+        let unknown = || Refusal::new(RefusalCode::UnknownOriginator, format!("{office} has no valid office record"));
+        let record = directory.office(office, directory.size()).ok_or_else(unknown)?;
+        let key = match self.kind {
+            StatementKind::Delivered => &record.receipt_key,
+            _ => &record.signing_key,
+        };
+        let bad = |detail: String| Refusal::new(RefusalCode::BadSignature, detail);
+        let payload = payload_type(self.kind).ok_or_else(|| bad("the statement has no kind".into()))?;
+        key.verify(payload, &self.attested.statement, self.attested.signature.as_ref())
+            .map_err(|e| bad(format!("statement: {e}")))
+    }
+}
+
+/// Judges a statement: identity, form, signature. Whether it fits the log is decided inside the commit.
+///
+/// # Errors
+/// The first rule it breaks.
+pub fn admit_statement(
+    office: OfficeId,
+    request: wire::AttestRequest,
+    directory: &Directory,
+) -> Result<AdmittedStatement, Refusal> {
+    let kind = request.kind();
+    let malformed = |detail: String| Refusal::new(RefusalCode::MalformedEnvelope, detail);
+    let attested = request.attested.ok_or_else(|| malformed("there is no statement".into()))?;
+    let statement = Statement::parse(&attested.statement).map_err(|e| malformed(e.to_string()))?;
+    if statement.office != office {
+        let detail = format!("the statement says {}, the certificate says {office}", statement.office);
+        return refuse(RefusalCode::NotYourOffice, detail);
+    }
+    let admitted = AdmittedStatement { kind, statement, attested };
+    admitted.check_signature(directory)?;
+    Ok(admitted)
+}

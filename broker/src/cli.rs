@@ -1,0 +1,117 @@
+//! The command line of `broker`.
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode, sync::Arc};
+
+use clap::{Parser, Subcommand};
+use liaison_link::{
+    local,
+    process::{EXIT_HELP, exit, fail, init_logs},
+};
+use liaison_proto::clock::SystemClock;
+use serde_json::json;
+
+use crate::{
+    config::{Config, DEFAULT},
+    init, run, status,
+};
+
+/// The store-and-forward broker of Liaison.
+#[derive(Debug, Parser)]
+#[command(name = "broker", version, after_help = EXIT_HELP)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Creates both logs and enters signed directory records, the charter first.
+    Init {
+        /// Configuration file.
+        #[arg(long, default_value = "broker.toml")]
+        config: PathBuf,
+        /// Directory of *.record files, entered in the order of their names.
+        #[arg(long)]
+        records: PathBuf,
+    },
+    /// Runs the broker until SIGTERM.
+    Run {
+        /// Configuration file.
+        #[arg(long, default_value = "broker.toml")]
+        config: PathBuf,
+    },
+    /// Says how the running broker is.
+    Status {
+        /// Configuration file.
+        #[arg(long, default_value = "broker.toml")]
+        config: PathBuf,
+        /// For machines.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Prints the commented default configuration.
+    Config,
+}
+
+/// Runs the command line.
+#[must_use]
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(e) => e.exit(),
+    };
+    match arguments.command {
+        Command::Config => {
+            print!("{DEFAULT}");
+            ExitCode::SUCCESS
+        }
+        Command::Init { config, records } => {
+            with_config(&config, |config| match init::init(&config, &records, &SystemClock) {
+                Ok(entered) => {
+                    println!("created {}: {entered} records entered into the directory log", config.data.display());
+                    ExitCode::SUCCESS
+                }
+                Err(error) => fail("broker", &error, exit::FAILED),
+            })
+        }
+        Command::Run { config } => with_config(&config, |config| {
+            init_logs(&config.log);
+            let runtime = match tokio::runtime::Runtime::new() {
+                Ok(runtime) => runtime,
+                Err(error) => return fail("broker", &error, exit::FAILED),
+            };
+            let ran = runtime.block_on(run::run(config, Arc::new(SystemClock)));
+            // Streams of clients that went silent must not keep the process.
+            runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+            match ran {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail("broker", &error, exit::FAILED),
+            }
+        }),
+        Command::Status { config, json } => with_config(&config, |config| print_status(&config, json)),
+    }
+}
+
+fn with_config(path: &std::path::Path, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
+    match Config::read(path) {
+        Ok(config) => then(config),
+        Err(error) => fail("broker", &error, exit::USAGE),
+    }
+}
+
+fn print_status(config: &Config, json: bool) -> ExitCode {
+    match local::call(&config.status_socket(), &json!({})) {
+        Ok(status) if json => {
+            println!("{status:#}");
+            ExitCode::SUCCESS
+        }
+        Ok(status) => {
+            print!("{}", status::to_text(&status));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("broker: no broker runs on {}: {error}", config.data.display());
+            ExitCode::from(exit::UNREACHABLE)
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! The exchange log's decisions, made one by one inside the commit: dedup, numbers, state rules.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use liaison_log::{
+    commit::{BrokenRule, Logged, Moment, Sequenced, Sequencer},
+    exchange::{ExchangeState, Violation},
+    leaf::{Event as LeafEvent, ExchangeLeaf},
+};
+use liaison_proto::{
+    Bytes, ProtoMessage as _,
+    clock::UnixMillis,
+    directory::Directory,
+    ids::LogIndex,
+    refusal::{Refusal, RefusalCode},
+    sha256, wire,
+};
+
+use crate::{
+    admit::{Admitted, AdmittedStatement},
+    queue::Queue,
+};
+
+/// What may be entered into the exchange log.
+#[derive(Debug)]
+pub enum Event {
+    /// A message for all its recipients.
+    Submit(Box<Admitted>),
+    /// A recipient's statement.
+    Attest(Box<AdmittedStatement>),
+}
+
+/// The state of the exchange log, and where its entries go once they are durable.
+pub struct ExchangeSequencer {
+    state: ExchangeState,
+    directory: Arc<RwLock<Directory>>,
+    queue: Arc<Queue>,
+}
+
+impl ExchangeSequencer {
+    /// A sequencer of an empty log; recovery fills it.
+    #[must_use]
+    pub fn new(directory: Arc<RwLock<Directory>>, queue: Arc<Queue>) -> Self {
+        Self { state: ExchangeState::default(), directory, queue }
+    }
+
+    fn submit(&self, admitted: &Admitted, at: Moment) -> Sequenced {
+        let header = admitted.envelope().header();
+        if let Some(known) = self.state.message(header.core().message_id) {
+            // A retry gets the same leaf; the same id with another header is another message.
+            return if known.header_sha256 == header.sha256() {
+                Sequenced::Existing(known.accepted)
+            } else {
+                let detail = "a message with this id and another header was accepted before";
+                Sequenced::Refused(Refusal::new(RefusalCode::DuplicateId, detail))
+            };
+        }
+        let directory = self.directory.read().unwrap_or_else(PoisonError::into_inner);
+        let judgement = match admitted.judged_by(&directory, at.time) {
+            Ok(judgement) => judgement,
+            Err(refusal) => return Sequenced::Refused(refusal),
+        };
+        let envelope = admitted.envelope().wire();
+        let leaf = ExchangeLeaf {
+            time: at.time,
+            directory_size: judgement.directory_size,
+            marks: judgement.marks,
+            event: LeafEvent::Accepted {
+                header: Box::new(header.clone()),
+                signature: envelope.office_signature.clone(),
+                numbers: header.core().channels().map(|channel| self.state.next_number(channel)).collect(),
+            },
+        };
+        let body = wire::Envelope {
+            header: Bytes::new(),
+            office_signature: None,
+            erasable: envelope.erasable.clone(),
+            body: envelope.body.clone(),
+        };
+        Sequenced::Append { leaf: leaf.encode(), body: Some(body.encode_to_vec().into()) }
+    }
+
+    fn attest(&self, admitted: &AdmittedStatement, time: UnixMillis) -> Sequenced {
+        let AdmittedStatement { kind, statement, attested } = admitted;
+        match self.state.check_statement(*kind, statement) {
+            Ok(Some(index)) => return Sequenced::Existing(index),
+            Ok(None) => {}
+            Err(violation @ Violation::NotAccepted(_)) => {
+                return Sequenced::Refused(Refusal::new(RefusalCode::UnknownMessage, violation.to_string()));
+            }
+            Err(violation) => {
+                return Sequenced::Refused(Refusal::new(RefusalCode::BadStatement, violation.to_string()));
+            }
+        }
+        let directory = self.directory.read().unwrap_or_else(PoisonError::into_inner);
+        if let Err(refusal) = admitted.check_signature(&directory) {
+            return Sequenced::Refused(refusal);
+        }
+        let leaf = ExchangeLeaf {
+            time,
+            directory_size: directory.size(),
+            marks: Vec::new(),
+            event: LeafEvent::Attested {
+                kind: *kind,
+                statement: statement.clone(),
+                bytes: attested.statement.clone(),
+                signature: attested.signature.clone(),
+            },
+        };
+        Sequenced::Append { leaf: leaf.encode(), body: None }
+    }
+}
+
+impl Sequencer for ExchangeSequencer {
+    type Event = Event;
+
+    fn sequence(&mut self, event: Event, at: Moment) -> Sequenced {
+        match event {
+            Event::Submit(admitted) => self.submit(&admitted, at),
+            Event::Attest(admitted) => self.attest(&admitted, at.time),
+        }
+    }
+
+    fn apply(&mut self, index: LogIndex, leaf: &Bytes) -> Result<(), BrokenRule> {
+        let broken = |problem: String| BrokenRule { index, problem };
+        let leaf = ExchangeLeaf::parse(leaf).map_err(|e| broken(e.to_string()))?;
+        self.state.apply(index, &leaf).map_err(|e| broken(e.to_string()))
+    }
+
+    fn body_matches(&self, leaf: &Bytes, body: Option<&Bytes>) -> bool {
+        let Ok(leaf) = ExchangeLeaf::parse(leaf) else { return false };
+        match (&leaf.event, body) {
+            (LeafEvent::Accepted { header, .. }, Some(body)) => wire::Envelope::decode(body.clone())
+                .is_ok_and(|stored| sha256(&[&stored.body])[..] == header.commitments().body_sha256[..]),
+            (LeafEvent::Accepted { .. }, None) => false,
+            (LeafEvent::Attested { .. }, body) => body.is_none(),
+        }
+    }
+
+    fn logged(&mut self, logged: &Logged) {
+        match ExchangeLeaf::parse(logged.leaf()) {
+            Ok(leaf) => self.queue.take(logged, &leaf, &self.state),
+            // It was parsed when it was applied.
+            Err(error) => tracing::error!(%error, index = %logged.index(), "a logged entry does not parse"),
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Dialling the broker: a gRPC channel over mutual TLS that connects when first used and reconnects by itself.
+
+use std::{future::Future, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+
+use hyper_util::rt::TokioIo;
+use liaison_proto::charter::Charter;
+use rustls::{ClientConfig, pki_types::ServerName};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tonic::transport::{Channel, Endpoint};
+
+/// How long a connection may take to be made, TLS included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an idle connection waits for the answer to a ping before it is given up.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+
+/// A future connection.
+pub type Connecting = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
+
+/// The network, injected.
+pub type Dialer = Arc<dyn Fn(SocketAddr) -> Connecting + Send + Sync>;
+
+/// The operating system's TCP.
+#[must_use]
+pub fn tcp() -> Dialer {
+    Arc::new(|address| {
+        Box::pin(async move {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            Ok(stream)
+        })
+    })
+}
+
+/// The charter's broker name is not a DNS name.
+#[derive(Debug, thiserror::Error)]
+#[error("the charter's broker name is not a DNS name")]
+pub struct BadBrokerName;
+
+/// A channel to the broker of `charter` at `address`; the certificate must name the charter's broker.
+///
+/// # Errors
+/// [`BadBrokerName`]. Connecting happens later.
+pub fn channel(
+    charter: &Charter,
+    address: SocketAddr,
+    tls: ClientConfig,
+    dialer: Dialer,
+) -> Result<Channel, BadBrokerName> {
+    let name = ServerName::try_from(charter.file().broker.tls_name.clone()).map_err(|_| BadBrokerName)?;
+    let connector = TlsConnector::from(Arc::new(tls));
+    let endpoint = Endpoint::from_shared(format!("http://{}", charter.file().broker.tls_name))
+        .map_err(|_| BadBrokerName)?
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .buffer_size(256);
+    Ok(endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
+        let (name, connector, dialer) = (name.clone(), connector.clone(), Arc::clone(&dialer));
+        async move {
+            let connect = async {
+                let stream = dialer(address).await?;
+                connector.connect(name, stream).await
+            };
+            match tokio::time::timeout(CONNECT_TIMEOUT, connect).await {
+                Ok(stream) => stream.map(TokioIo::new),
+                Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "connecting to the broker took too long")),
+            }
+        }
+    })))
+}

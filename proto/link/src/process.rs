@@ -1,0 +1,115 @@
+//! What every program of Liaison does alike: configuration files, logs, exit codes, the signal to stop.
+
+use std::{
+    error::Error,
+    fs, io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use liaison_proto::failure::chain;
+use serde::de::DeserializeOwned;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Exit codes of every program; `--help` names them.
+pub mod exit {
+    /// Done.
+    pub const OK: u8 = 0;
+    /// Failed; the message says what.
+    pub const FAILED: u8 = 1;
+    /// Wrong usage (clap's own code).
+    pub const USAGE: u8 = 2;
+    /// The input was refused; every problem is listed.
+    pub const REFUSED: u8 = 3;
+    /// The daemon or broker cannot be reached.
+    pub const UNREACHABLE: u8 = 4;
+    /// Verification found something.
+    pub const FINDINGS: u8 = 5;
+    /// Locked, or the passphrase is wrong.
+    pub const LOCKED: u8 = 6;
+}
+
+/// The exit codes, for `--help`.
+pub const EXIT_HELP: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 input refused, 4 daemon or broker not \
+    reachable, 5 verification found something, 6 locked or wrong passphrase.";
+
+/// Says on standard error what failed, and returns the exit code.
+pub fn fail(program: &str, error: &dyn Error, code: u8) -> ExitCode {
+    eprintln!("{program}: {}", chain(error));
+    ExitCode::from(code)
+}
+
+/// Why a configuration file was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("{path} could not be read; the config command prints a commented default")]
+    Io {
+        /// The file.
+        path: String,
+        /// What failed.
+        #[source]
+        source: io::Error,
+    },
+    /// It is malformed, or has a key that nobody reads.
+    #[error("{path} is not accepted: {problem}")]
+    Form {
+        /// The file.
+        path: String,
+        /// Line and key.
+        problem: String,
+    },
+}
+
+/// Reads a configuration file; unknown keys are refused.
+///
+/// # Errors
+/// [`ConfigError`].
+pub fn read_config<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
+    let name = || path.display().to_string();
+    let text = fs::read_to_string(path).map_err(|source| ConfigError::Io { path: name(), source })?;
+    toml::from_str(&text).map_err(|e| ConfigError::Form { path: name(), problem: e.to_string() })
+}
+
+/// A path of a configuration file: relative ones start at the file's own directory.
+#[must_use]
+pub fn beside(config: &Path, path: &Path) -> PathBuf {
+    config.parent().map_or_else(|| path.to_path_buf(), |directory| directory.join(path))
+}
+
+/// Starts logging to standard error. `filter` is a level, or directives such as `info,liaison_broker=debug`.
+pub fn init_logs(filter: &str) {
+    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    // Fails only when a process plays several roles and has a subscriber already.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).try_init();
+}
+
+/// Completes at SIGTERM or SIGINT.
+///
+/// # Errors
+/// When the handlers cannot be installed.
+pub async fn stop_signal() -> io::Result<()> {
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = term.recv() => Ok(()),
+        _ = int.recv() => Ok(()),
+    }
+}
+
+/// Locks a data directory for this process; the lock ends with the returned file.
+///
+/// # Errors
+/// When another process has it.
+pub fn lock_directory(directory: &Path) -> io::Result<fs::File> {
+    let path = directory.join("lock");
+    let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            format!("{} is in use by another process", directory.display()),
+        )),
+        Err(fs::TryLockError::Error(e)) => Err(e),
+    }
+}
