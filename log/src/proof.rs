@@ -12,6 +12,9 @@ const MAX_HASHES: usize = 64;
 /// A parsed proof; nothing in it is verified.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TlogProof {
+    /// Opaque data that travels with the proof and is not authenticated by it; receipts handed from person to person
+    /// carry the entry here.
+    pub extra: Option<Bytes>,
     /// The entry.
     pub index: LogIndex,
     /// From the leaf's sibling up.
@@ -29,7 +32,8 @@ impl TlogProof {
     /// The text form.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut text = format!("{FIRST_LINE}\nindex {}\n", self.index);
+        let extra = self.extra.as_ref().map(|extra| format!("extra {}\n", STANDARD.encode(extra))).unwrap_or_default();
+        let mut text = format!("{FIRST_LINE}\n{extra}index {}\n", self.index);
         for hash in &self.hashes {
             text.push_str(&STANDARD.encode(hash.0));
             text.push('\n');
@@ -40,12 +44,12 @@ impl TlogProof {
         bytes
     }
 
-    /// Parses the text form. An `extra` line is allowed and ignored: it is not authenticated.
+    /// Parses the text form.
     ///
     /// # Errors
     /// [`MalformedProof`].
     pub fn parse(bytes: &Bytes) -> Result<Self, MalformedProof> {
-        if bytes.len() > limits::PROOF_BYTES {
+        if bytes.len() > limits::PROOF_BYTES + limits::LEAF_BYTES * 4 / 3 + 4 {
             return Err(MalformedProof);
         }
         let text = std::str::from_utf8(bytes).map_err(|_| MalformedProof)?;
@@ -55,8 +59,9 @@ impl TlogProof {
             return Err(MalformedProof);
         }
         let mut line = lines.next().ok_or(MalformedProof)?;
-        if let Some(extra) = line.strip_prefix("extra ") {
-            STANDARD.decode(extra).map_err(|_| MalformedProof)?;
+        let mut extra = None;
+        if let Some(encoded) = line.strip_prefix("extra ") {
+            extra = Some(Bytes::from(STANDARD.decode(encoded).map_err(|_| MalformedProof)?));
             line = lines.next().ok_or(MalformedProof)?;
         }
         let digits = line.strip_prefix("index ").ok_or(MalformedProof)?;
@@ -73,6 +78,6 @@ impl TlogProof {
             }
         }
         let offset = bytes.len() - checkpoint.len();
-        Ok(Self { index: LogIndex(index), hashes, checkpoint: bytes.slice(offset..) })
+        Ok(Self { extra, index: LogIndex(index), hashes, checkpoint: bytes.slice(offset..) })
     }
 }

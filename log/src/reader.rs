@@ -145,7 +145,7 @@ impl LogReader {
         let visible = self.visible();
         // The proof is for the checkpoint's size: a tree that has grown since has no signature yet.
         let hashes = visible.tree.prove_inclusion(visible.checkpoint.size(), index.0).map_err(unavailable)?;
-        let proof = TlogProof { index, hashes, checkpoint: visible.checkpoint.note().clone() };
+        let proof = TlogProof { extra: None, index, hashes, checkpoint: visible.checkpoint.note().clone() };
         Ok(wire::Receipt { leaf, proof: proof.encode().into() })
     }
 

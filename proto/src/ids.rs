@@ -169,6 +169,9 @@ impl fmt::Display for Country {
 pub struct MessageId([u8; 16]);
 
 impl MessageId {
+    /// Sorts before every id, for ranges.
+    pub const LOWEST: Self = Self([0; 16]);
+
     /// A new id for a message made at `now`.
     #[must_use]
     pub fn new(now: UnixMillis, entropy: &dyn Entropy) -> Self {
@@ -237,7 +240,7 @@ macro_rules! text_form {
 text_form!(Country, OfficeId, MessageId);
 
 /// Zero-based index of an entry in one of the logs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LogIndex(pub u64);
 
 impl fmt::Display for LogIndex {

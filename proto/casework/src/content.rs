@@ -50,10 +50,10 @@ impl fmt::Debug for Content {
 }
 
 impl Content {
-    /// Content from a validated message of its kind.
+    /// Content from a validated message of its kind; `stat_sha256` is the header's, empty without a StatBlock.
     #[must_use]
-    pub const fn new(kind: Kind, message: DynamicMessage, gossip: Gossip) -> Self {
-        Self { kind, message, gossip, attachments: Vec::new(), stat_sha256: Bytes::new() }
+    pub const fn new(kind: Kind, message: DynamicMessage, gossip: Gossip, stat_sha256: Bytes) -> Self {
+        Self { kind, message, gossip, attachments: Vec::new(), stat_sha256 }
     }
 
     /// Its kind.

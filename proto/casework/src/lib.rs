@@ -14,5 +14,6 @@ pub mod codes;
 pub mod content;
 pub mod forms;
 pub mod print;
+pub mod statistics;
 pub mod template;
 pub mod validate;

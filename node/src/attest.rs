@@ -1,0 +1,94 @@
+//! Sends this office's signed statements to the broker until each is receipted.
+
+use liaison_log::leaf::{Event, ExchangeLeaf};
+use liaison_proto::{
+    Bytes,
+    ids::{LogIndex, MessageId},
+    refusal::Refusal,
+    wire::{self, StatementKind},
+};
+
+use crate::{
+    record::{NodeRecord, StatementReceipted},
+    retry::Backoff,
+    store::StoreError,
+    submit::Link,
+};
+
+type Pending = (LogIndex, i32, MessageId);
+
+/// Sends statements in the order of the log, until the store stops.
+///
+/// # Errors
+/// [`StoreError::Stopped`].
+pub async fn run(link: Link) -> Result<(), StoreError> {
+    let mut changes = link.store.changes();
+    let mut backoff = Backoff::default();
+    // Refused for good: kept in the journal, not sent again by this process.
+    let mut given_up: Vec<Pending> = Vec::new();
+    loop {
+        changes.mark_unchanged();
+        let next = link.store.state().to_state.iter().find(|pending| !given_up.contains(pending)).copied();
+        let Some(pending) = next else {
+            changes.changed().await.map_err(|_| StoreError::Stopped)?;
+            continue;
+        };
+        match send(&link, pending).await? {
+            Sent::Receipted => backoff.reset(),
+            Sent::Refused => given_up.push(pending),
+            Sent::Later => tokio::time::sleep(backoff.pause(link.entropy.as_ref())).await,
+        }
+    }
+}
+
+enum Sent {
+    Receipted,
+    Refused,
+    Later,
+}
+
+async fn send(link: &Link, (_, kind, id): Pending) -> Result<Sent, StoreError> {
+    let attested = {
+        let state = link.store.state();
+        let statement = state.incoming.get(&id).and_then(|incoming| incoming.statements.get(&kind));
+        statement.map(|statement| statement.attested.clone())
+    };
+    let Some(attested) = attested else { return Ok(Sent::Refused) };
+    let request = wire::AttestRequest { kind, attested: Some(attested.clone()) };
+    let receipt = match link.exchange().attest(request).await {
+        Ok(answer) => answer.into_inner().receipt.unwrap_or_default(),
+        Err(status) => {
+            return match Refusal::from_status(&status) {
+                Some(refusal) if !refusal.code.is_retryable() => {
+                    let name = StatementKind::try_from(kind).unwrap_or_default().as_str_name();
+                    link.alarm(format!("{name} of {id} was refused: {refusal}"), attested.statement).await?;
+                    Ok(Sent::Refused)
+                }
+                _ => Ok(Sent::Later),
+            };
+        }
+    };
+    let verified = match link.view.verify(&receipt).await {
+        Ok(verified) => verified,
+        Err(error) => {
+            link.report(&error, &receipt).await?;
+            return Ok(Sent::Later);
+        }
+    };
+    let is_ours = match ExchangeLeaf::parse(&verified.leaf).map(|leaf| leaf.event) {
+        Ok(Event::Attested { statement, kind: found, .. }) => statement.message_id == id && i32::from(found) == kind,
+        _ => false,
+    };
+    if !is_ours {
+        link.alarm(format!("the broker's receipt for a statement about {id} is of something else"), receipt.proof)
+            .await?;
+        return Ok(Sent::Later);
+    }
+    let record = NodeRecord::StatementReceipted(StatementReceipted {
+        message_id: Bytes::copy_from_slice(id.as_bytes()),
+        kind,
+        receipt: Some(receipt),
+    });
+    link.store.write(vec![record.into()]).await?;
+    Ok(Sent::Receipted)
+}

@@ -1,0 +1,168 @@
+//! The command line of `node`.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use clap::{Parser, Subcommand};
+use liaison_link::{
+    dial, local,
+    process::{EXIT_HELP, exit, fail, init_logs},
+};
+use liaison_proto::{clock::SystemClock, entropy::OsEntropy};
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use crate::{
+    config::{Config, DEFAULT},
+    daemon, init,
+    officer::{output, passphrase},
+};
+
+/// The node of an office.
+#[derive(Debug, Parser)]
+#[command(name = "node", version, after_help = EXIT_HELP)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Creates a node: imports the office's keys and seals them under a first passphrase.
+    Init {
+        /// Configuration file.
+        #[arg(long, default_value = "node.toml")]
+        config: PathBuf,
+        /// Directory with the office's keys, certificate and officers.
+        #[arg(long)]
+        material: PathBuf,
+        /// File with the first passphrase of every officer; asked for when missing.
+        #[arg(long)]
+        passphrase_file: Option<PathBuf>,
+    },
+    /// Runs the node until SIGTERM.
+    Run {
+        /// Configuration file.
+        #[arg(long, default_value = "node.toml")]
+        config: PathBuf,
+    },
+    /// Gives an officer another passphrase.
+    Passphrase {
+        /// Configuration file.
+        #[arg(long, default_value = "node.toml")]
+        config: PathBuf,
+        /// The officer.
+        officer: String,
+        /// File with the present passphrase; asked for when missing.
+        #[arg(long)]
+        passphrase_file: Option<PathBuf>,
+        /// File with the new passphrase; asked for when missing.
+        #[arg(long)]
+        new_passphrase_file: Option<PathBuf>,
+    },
+    /// Says how the running node is.
+    Status {
+        /// Configuration file.
+        #[arg(long, default_value = "node.toml")]
+        config: PathBuf,
+        /// For machines.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Prints the commented default configuration.
+    Config,
+}
+
+/// Runs the command line.
+#[must_use]
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(e) => e.exit(),
+    };
+    match arguments.command {
+        Command::Config => {
+            print!("{DEFAULT}");
+            ExitCode::SUCCESS
+        }
+        Command::Init { config, material, passphrase_file } => with_config(&config, |config| {
+            let first = match passphrase::read(passphrase_file.as_deref(), "First passphrase of every officer: ") {
+                Ok(first) => first,
+                Err(error) => return fail("node", &error, exit::FAILED),
+            };
+            match init::init(&config, &material, first.as_bytes(), &OsEntropy) {
+                Ok(officers) => {
+                    println!(
+                        "created {} for {}; officers: {}",
+                        config.data.display(),
+                        config.office,
+                        officers.join(", ")
+                    );
+                    ExitCode::SUCCESS
+                }
+                Err(error) => fail("node", &error, exit::FAILED),
+            }
+        }),
+        Command::Run { config } => with_config(&config, run_daemon),
+        Command::Passphrase { config, officer, passphrase_file, new_passphrase_file } => {
+            with_config(&config, |config| {
+                let read = |file: Option<&Path>, prompt: &str| passphrase::read(file, prompt);
+                let old = read(passphrase_file.as_deref(), "Present passphrase: ");
+                let new = old.and_then(|old| Ok((old, read(new_passphrase_file.as_deref(), "New passphrase: ")?)));
+                let (old, new): (Zeroizing<String>, Zeroizing<String>) = match new {
+                    Ok(both) => both,
+                    Err(error) => return fail("node", &error, exit::FAILED),
+                };
+                let keystore = init::keystore(&config);
+                match keystore.change_passphrase(&officer, old.as_bytes(), new.as_bytes(), &OsEntropy) {
+                    Ok(()) => {
+                        println!("{officer} has a new passphrase");
+                        ExitCode::SUCCESS
+                    }
+                    Err(error) => fail("node", &error, exit::LOCKED),
+                }
+            })
+        }
+        Command::Status { config, json } => {
+            with_config(&config, |config| match local::call(&config.socket(), &json!({"op": "status"})) {
+                Ok(status) if json => {
+                    println!("{status:#}");
+                    ExitCode::SUCCESS
+                }
+                Ok(status) => {
+                    print!("{}", output::status(&status));
+                    ExitCode::SUCCESS
+                }
+                Err(error) => {
+                    eprintln!("node: no node runs on {}: {error}", config.data.display());
+                    ExitCode::from(exit::UNREACHABLE)
+                }
+            })
+        }
+    }
+}
+
+fn with_config(path: &Path, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
+    match Config::read(path) {
+        Ok(config) => then(config),
+        Err(error) => fail("node", &error, exit::USAGE),
+    }
+}
+
+fn run_daemon(config: Config) -> ExitCode {
+    init_logs(&config.log);
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail("node", &error, exit::FAILED),
+    };
+    let ran = runtime.block_on(daemon::run(config, Arc::new(SystemClock), Arc::new(OsEntropy), dial::tcp()));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    match ran {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail("node", &error, exit::FAILED),
+    }
+}

@@ -1,0 +1,156 @@
+//! Composition: from a validated case file to a draft with its envelope core and content.
+
+use std::sync::Arc;
+
+use liaison_casework::{
+    case_file::CaseFile,
+    content::{Content, Gossip},
+    statistics,
+};
+use liaison_proto::{
+    Bytes, ProtoMessage as _,
+    clock::{Clock, UnixMillis},
+    directory::Directory,
+    entropy::{SharedEntropy, random},
+    header::VERSION,
+    ids::{MessageId, OfficeId},
+    refusal::{Refusal, RefusalCode},
+    seal::Suite,
+    sha256, wire,
+};
+
+use crate::state::State;
+
+/// Version of the casework schema that this node writes.
+const SCHEMA_VERSION: u32 = 1;
+
+/// Who composes, when, and with what.
+#[derive(Clone)]
+pub struct Composer {
+    /// The office.
+    pub office: OfficeId,
+    /// Minutes east of UTC.
+    pub utc_offset_minutes: i32,
+    /// Sealing suite.
+    pub suite: Suite,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: SharedEntropy,
+}
+
+/// A message that is written and not yet sealed.
+#[derive(Debug)]
+pub struct Draft {
+    pub(crate) message_id: MessageId,
+    pub(crate) thread_id: MessageId,
+    pub(crate) created_at: UnixMillis,
+    pub(crate) suite: Suite,
+    pub(crate) from: OfficeId,
+    pub(crate) to: Vec<OfficeId>,
+    pub(crate) core: Bytes,
+    pub(crate) content: Vec<u8>,
+    pub(crate) statistics: Option<Statistics>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Statistics {
+    pub(crate) block: Bytes,
+    pub(crate) salt: Bytes,
+    pub(crate) sha256: Bytes,
+}
+
+impl Draft {
+    /// The message's id.
+    #[must_use]
+    pub const fn message_id(&self) -> MessageId {
+        self.message_id
+    }
+}
+
+fn refuse(code: RefusalCode, detail: impl Into<String>) -> Refusal {
+    Refusal::new(code, detail)
+}
+
+impl Composer {
+    /// Makes a draft. An answer joins the thread of the message it answers.
+    ///
+    /// # Errors
+    /// `MALFORMED_HEADER` when the charter has no corridor between the offices, `UNKNOWN_MESSAGE` when the message
+    /// answered is not here.
+    pub fn draft(
+        &self,
+        case: &CaseFile,
+        directory: &Directory,
+        state: &State,
+        gossip: Gossip,
+    ) -> Result<Draft, Refusal> {
+        let now = self.clock.now();
+        let message_id = MessageId::new(now, self.entropy.as_ref());
+        let thread_id = match case.in_reply_to {
+            None => message_id,
+            Some(answered) => {
+                let thread = state.incoming.get(&answered).map(|incoming| incoming.header.core().thread_id);
+                let own = || state.outgoing.get(&answered).map(|outgoing| outgoing.header.core().thread_id);
+                thread
+                    .or_else(own)
+                    .ok_or_else(|| refuse(RefusalCode::UnknownMessage, "the message answered is not here"))?
+            }
+        };
+        if case.to.contains(&self.office) {
+            return Err(refuse(RefusalCode::MalformedHeader, "to names the own office"));
+        }
+        let corridor = directory
+            .charter()
+            .corridor(self.office, &case.to)
+            .ok_or_else(|| refuse(RefusalCode::MalformedHeader, "the charter has no corridor between these offices"))?;
+        let statistics = statistics::stat_block(case.kind, &case.content).map(|block| {
+            let block = Bytes::from(block.encode_to_vec());
+            let salt = Bytes::copy_from_slice(&random::<32>(self.entropy.as_ref()));
+            let sha256 = Bytes::copy_from_slice(&sha256(&[&salt, &block]));
+            Statistics { block, salt, sha256 }
+        });
+        let stat_sha256 = statistics.as_ref().map(|statistics| statistics.sha256.clone()).unwrap_or_default();
+        let content = Content::new(case.kind, case.content.clone(), gossip, stat_sha256)
+            .encode()
+            .map_err(|e| refuse(RefusalCode::MalformedHeader, e.to_string()))?;
+        let id = |id: MessageId| Bytes::copy_from_slice(id.as_bytes());
+        let core = wire::Core {
+            version: VERSION,
+            message_id: id(message_id),
+            thread_id: id(thread_id),
+            kind: case.kind.into(),
+            step: case.step.into(),
+            schema_version: SCHEMA_VERSION,
+            in_reply_to: case.in_reply_to.map(id).unwrap_or_default(),
+            supersedes: Bytes::new(),
+            from: self.office.to_string(),
+            to: case.to.iter().map(ToString::to_string).collect(),
+            corridor,
+            created_at_ms: now.0,
+            created_offset_minutes: self.utc_offset_minutes,
+            due_at_ms: case.due_at.unwrap_or_default().0,
+            retain_until_ms: 0,
+            priority: case.priority.into(),
+            handling: case.handling.into(),
+            tlp: case.tlp.into(),
+            data_class: case.data_class.into(),
+            legal_basis: case.legal_basis.iter().map(|&basis| basis.into()).collect(),
+            purpose: case.purpose.into(),
+            language: case.language.clone(),
+            exercise: case.exercise,
+            suite: self.suite.to_wire(),
+        };
+        Ok(Draft {
+            message_id,
+            thread_id,
+            created_at: now,
+            suite: self.suite,
+            from: self.office,
+            to: case.to.clone(),
+            core: core.encode_to_vec().into(),
+            content,
+            statistics,
+        })
+    }
+}

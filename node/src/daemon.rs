@@ -1,0 +1,178 @@
+//! The running node: everything put together, until it is told to stop or its store fails.
+
+use std::{sync::Arc, time::Duration};
+
+use liaison_link::{
+    charter_files,
+    dial::{self, Dialer},
+    local,
+    process::{lock_directory, stop_signal},
+    tls::{self, Identity},
+};
+use liaison_log::remote::RemoteLog;
+use liaison_proto::{
+    Bytes,
+    clock::Clock,
+    entropy::SharedEntropy,
+    failure::chain,
+    ids::{Lane, OfficeId},
+    sign::VerifyingKey,
+    wire::LogName,
+};
+
+use crate::{
+    attest,
+    compose::Composer,
+    config::Config,
+    directory::DirectoryReplica,
+    evidence,
+    init::{NodeError, disk, io_failed, keystore},
+    key_table::KeyTable,
+    local_api::LocalApi,
+    log_view::LogView,
+    open::Opener,
+    receive::Receiver,
+    retry::Backoff,
+    store::{Store, StoreError},
+    submit::{self, Link},
+    vault::Vault,
+};
+
+/// Runs a node until SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`NodeError`].
+pub async fn run(
+    config: Config,
+    clock: Arc<dyn Clock>,
+    entropy: SharedEntropy,
+    dialer: Dialer,
+) -> Result<(), NodeError> {
+    if !config.data.join("keystore").is_dir() {
+        return Err(NodeError::Missing(config.data.clone()));
+    }
+    let _lock = lock_directory(&config.data).map_err(io_failed("locking the data directory"))?;
+    let (charter, _) = charter_files::load(&config.charter)?;
+    let office = config.office;
+    if charter.country(office.country()).is_none() {
+        return Err(NodeError::Country(office));
+    }
+    let keystore = keystore(&config);
+    let receipt_key = keystore.receipt_key()?;
+    let (chain_file, key_file) = keystore.tls();
+    let file = charter.file();
+    let tls = tls::client_config(&file.broker.ca, Identity::read(&chain_file, &key_file)?, file.require_post_quantum)?;
+    let channel = dial::channel(&charter, config.broker, tls, dialer)?;
+
+    let store = Store::open(&disk(&config, "store"), config.segment_bytes(), office)?;
+    let key_table = KeyTable::open(disk(&config, "store").as_ref()).map_err(io_failed("opening the key table"))?;
+    let key_table = Arc::new(key_table);
+    let directory = DirectoryReplica::open(disk(&config, "directory"), &charter)
+        .map_err(io_failed("opening the directory's replica"))?;
+    let directory = Arc::new(directory);
+    let exchange_source = RemoteLog::new(channel.clone(), LogName::Exchange);
+    let directory_source = RemoteLog::new(channel.clone(), LogName::Directory);
+    let view = Arc::new(LogView::new(charter.exchange_log().clone(), exchange_source, store.clone()));
+    let session_ms = i64::from(config.unlock_minutes) * 60_000;
+    let vault = Arc::new(Vault::new(keystore, Arc::clone(&clock), session_ms));
+
+    let link = Link {
+        channel,
+        store: store.clone(),
+        view: Arc::clone(&view),
+        clock: Arc::clone(&clock),
+        entropy: Arc::clone(&entropy),
+    };
+    let opener = Opener {
+        link: link.clone(),
+        office,
+        directory: Arc::clone(&directory),
+        vault: Arc::clone(&vault),
+        key_table: Arc::clone(&key_table),
+    };
+    let composer =
+        Composer { office, utc_offset_minutes: config.utc_offset_minutes, suite: config.suite.into(), clock, entropy };
+    let api = Arc::new(LocalApi {
+        office,
+        language: config.language.clone(),
+        store: store.clone(),
+        directory: Arc::clone(&directory),
+        vault,
+        key_table,
+        composer,
+        opener: opener.clone(),
+        view,
+    });
+    let own_key = receipt_key.verifying_key();
+    let receiver = Receiver {
+        link: link.clone(),
+        office,
+        receipt_key,
+        directory: Arc::clone(&directory),
+        directory_source: directory_source.clone(),
+    };
+
+    let mut tasks = tokio::task::JoinSet::new();
+    for lane in [Lane::Flash, Lane::Urgent, Lane::Bulk] {
+        tasks.spawn(submit::run(link.clone(), lane));
+    }
+    tasks.spawn(receiver.run());
+    tasks.spawn(attest::run(link.clone()));
+    tasks.spawn(evidence::run(link.clone(), Arc::clone(&directory), directory_source.clone()));
+    tasks.spawn(opener.run());
+    let every = Duration::from_secs(u64::from(config.directory_seconds));
+    tasks.spawn(follow_directory(link, directory, directory_source, office, own_key, every));
+    let socket = local::bind(&config.socket()).map_err(io_failed("opening the local socket"))?;
+    tasks.spawn(async move {
+        local::serve(socket, move |uid, request| {
+            let api = Arc::clone(&api);
+            async move { api.answer(uid, request).await }
+        })
+        .await;
+        Ok(())
+    });
+    tracing::info!(%office, broker = %config.broker, "running");
+
+    tokio::select! {
+        stopped = stop_signal() => stopped.map_err(io_failed("waiting for signals")),
+        () = store.stopped() => Err(StoreError::Stopped.into()),
+        ended = tasks.join_next() => match ended {
+            Some(Ok(Err(error))) => Err(error.into()),
+            // A task that ended without an error, or panicked, leaves the node without a part of itself.
+            _ => Err(NodeError::Io { what: "a part of the node ended".into(), source: std::io::ErrorKind::Other.into() }),
+        },
+    }
+}
+
+/// Keeps the directory's replica up to date and looks whether the office's own record is the one it knows.
+async fn follow_directory(
+    link: Link,
+    directory: Arc<DirectoryReplica>,
+    source: RemoteLog,
+    office: OfficeId,
+    own_key: VerifyingKey,
+    every: Duration,
+) -> Result<(), StoreError> {
+    let mut backoff = Backoff::default();
+    loop {
+        match directory.update(&source).await {
+            Ok(()) => {
+                if directory.has_foreign_record(office, &own_key) {
+                    let what =
+                        format!("the directory holds a record of {office} with a key that this node does not have");
+                    link.alarm(what, Bytes::new()).await?;
+                }
+                backoff.reset();
+                tokio::time::sleep(every).await;
+            }
+            Err(error) => {
+                if error.is_alarm() {
+                    link.alarm(chain(&error), Bytes::new()).await?;
+                } else {
+                    tracing::debug!(error = chain(&error), "the directory was not updated");
+                }
+                tokio::time::sleep(backoff.pause(link.entropy.as_ref())).await;
+            }
+        }
+    }
+}

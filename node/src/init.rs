@@ -1,0 +1,95 @@
+//! Creating a node: keys imported and sealed, empty store, empty key table. Only `node init` does.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use liaison_link::{charter_files::CharterFileError, dial::BadBrokerName, tls::TlsError};
+use liaison_log::disk::{Disk, OsDisk};
+use liaison_proto::{entropy::Entropy, ids::OfficeId};
+
+use crate::{
+    config::Config,
+    key_table::KeyTable,
+    keystore::{Keystore, KeystoreError},
+    store::{self, StoreError},
+};
+
+/// Why a node could not be set up or started.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The charter cannot be used.
+    #[error("the charter cannot be used")]
+    Charter(#[from] CharterFileError),
+    /// The keystore cannot be used.
+    #[error("the keystore cannot be used")]
+    Keystore(#[from] KeystoreError),
+    /// The store cannot be used.
+    #[error("the store cannot be used")]
+    Store(#[from] StoreError),
+    /// TLS cannot be set up.
+    #[error("TLS cannot be set up")]
+    Tls(#[from] TlsError),
+    /// The charter's broker name is not usable.
+    #[error("the broker cannot be dialled")]
+    BrokerName(#[from] BadBrokerName),
+    /// The office is of no member country.
+    #[error("{0} is of a country that is not in the charter")]
+    Country(OfficeId),
+    /// There is no node.
+    #[error("there is no node in {0}; create one with: node init")]
+    Missing(PathBuf),
+    /// There is a node already.
+    #[error("there is a node in {0} already; nothing was changed")]
+    Exists(PathBuf),
+    /// Reading, writing or listening failed.
+    #[error("{what}")]
+    Io {
+        /// The operation.
+        what: String,
+        /// What failed.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// An I/O failure with the operation that failed.
+pub(crate) fn io_failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> NodeError {
+    let what = what.into();
+    |source| NodeError::Io { what, source }
+}
+
+/// The keystore of a node.
+#[must_use]
+pub fn keystore(config: &Config) -> Keystore {
+    Keystore::new(config.data.join("keystore"))
+}
+
+/// The node's own directory.
+#[must_use]
+pub fn disk(config: &Config, part: &str) -> Arc<dyn Disk> {
+    Arc::new(OsDisk::new(config.data.join(part)))
+}
+
+/// Creates a node from the office's key material; every officer found gets `passphrase`, to be changed.
+///
+/// # Errors
+/// [`NodeError`]; when there is a node already, nothing is changed.
+pub fn init(
+    config: &Config,
+    material: &Path,
+    passphrase: &[u8],
+    entropy: &dyn Entropy,
+) -> Result<Vec<String>, NodeError> {
+    if config.data.join("keystore").exists() {
+        return Err(NodeError::Exists(config.data.clone()));
+    }
+    fs::create_dir_all(&config.data).map_err(io_failed(format!("creating {}", config.data.display())))?;
+    let disk = disk(config, "store");
+    store::create(&disk, config.segment_bytes()).map_err(io_failed("creating the store"))?;
+    KeyTable::create(disk.as_ref()).map_err(io_failed("creating the key table"))?;
+    // The keystore last: a node exists when its keystore does.
+    Ok(keystore(config).import(material, passphrase, entropy)?)
+}

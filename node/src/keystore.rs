@@ -1,0 +1,338 @@
+//! Keys at rest. The office's secrets are sealed under a random office key; each officer has a slot, sealed under the
+//! officer's passphrase, that holds the office key and the officer's own signing key.
+//!
+//! Readable without a passphrase: the TLS key (to connect) and the receipt key (to sign DELIVERED while locked).
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use argon2::{Algorithm, Argon2, Params, Version};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use liaison_proto::{
+    Bytes, ProtoMessage as _,
+    entropy::{Entropy, random},
+    key_file::{KeyFileError, PrivateKey, read_private, write_private},
+    officer::{SignedCredential, is_officer_id},
+    seal::{DecryptionKey, SealError, Suite},
+    sign::SigningKey,
+    wire,
+};
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use crate::secret_box::{self, DoesNotOpen};
+
+/// Argon2id cost (RFC 9106, second recommended option): memory in KiB, passes, lanes.
+const MEMORY_KIB: u32 = 64 * 1024;
+const PASSES: u32 = 3;
+const LANES: u32 = 4;
+
+const OFFICE_LABEL: &[u8] = b"liaison/node/office-secrets/v1";
+const SLOT_LABEL: &[u8] = b"liaison/node/officer-slot/v1";
+
+/// Why keys could not be read, written or unlocked.
+#[derive(Debug, thiserror::Error)]
+pub enum KeystoreError {
+    /// Reading or writing failed.
+    #[error("{path} could not be read or written")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What failed.
+        #[source]
+        source: io::Error,
+    },
+    /// A key file cannot be used.
+    #[error("a key file cannot be used")]
+    KeyFile(#[from] KeyFileError),
+    /// A stored file is malformed.
+    #[error("{0} is malformed")]
+    Malformed(PathBuf),
+    /// No such officer.
+    #[error("this office has no officer {0}")]
+    UnknownOfficer(String),
+    /// The passphrase is wrong, or the slot was changed.
+    #[error("the passphrase is wrong")]
+    WrongPassphrase,
+    /// Sealing failed.
+    #[error("the keys could not be sealed")]
+    Seal(#[from] DoesNotOpen),
+    /// A decryption key is malformed.
+    #[error("an encryption key is malformed")]
+    DecryptionKey(#[from] SealError),
+    /// Deriving a key from the passphrase failed.
+    #[error("deriving a key from the passphrase failed: {0}")]
+    Derive(String),
+}
+
+/// What an unlocked office holds.
+pub struct OfficeKeys {
+    /// Signs headers, RETRIEVED and CANNOT_OPEN.
+    pub signing: SigningKey,
+    /// Open what is sealed to the office.
+    pub decryption: Vec<DecryptionKey>,
+    /// Seals the key table.
+    pub storage: StorageKey,
+}
+
+/// The key under which the key table's thread keys are sealed.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct StorageKey(pub(crate) [u8; 32]);
+
+/// An officer's own key and credential.
+pub struct OfficerKey {
+    /// Short id.
+    pub officer_id: String,
+    /// Signs content.
+    pub key: SigningKey,
+    /// As carried in content.
+    pub credential: SignedCredential,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OfficeFile {
+    version: u32,
+    signing: String,
+    storage: String,
+    decryption: Vec<DecryptionEntry>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DecryptionEntry {
+    suite: u32,
+    secret: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SlotFile {
+    version: u32,
+    memory_kib: u32,
+    passes: u32,
+    lanes: u32,
+    salt: String,
+    /// Office key (32 bytes) and officer's seed (32 bytes), sealed.
+    sealed: String,
+    /// Encoded `OfficerSignature` without its last field: the credential.
+    credential: String,
+}
+
+/// The keystore's directory.
+#[derive(Clone, Debug)]
+pub struct Keystore {
+    directory: PathBuf,
+}
+
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> KeystoreError {
+    let path = path.to_path_buf();
+    |source| KeystoreError::Io { path, source }
+}
+
+fn derive(passphrase: &[u8], slot: &SlotFile, salt: &[u8]) -> Result<Zeroizing<[u8; 32]>, KeystoreError> {
+    let failed = |e: argon2::Error| KeystoreError::Derive(e.to_string());
+    let params = Params::new(slot.memory_kib, slot.passes, slot.lanes, Some(32)).map_err(failed)?;
+    let mut key = Zeroizing::new([0; 32]);
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+        .hash_password_into(passphrase, salt, key.as_mut())
+        .map_err(failed)?;
+    Ok(key)
+}
+
+impl Keystore {
+    /// The keystore in a directory.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self { directory: directory.into() }
+    }
+
+    /// The TLS certificate chain and key.
+    #[must_use]
+    pub fn tls(&self) -> (PathBuf, PathBuf) {
+        (self.directory.join("tls.pem"), self.directory.join("tls.key"))
+    }
+
+    /// The receipt key: usable while locked.
+    ///
+    /// # Errors
+    /// [`KeystoreError`].
+    pub fn receipt_key(&self) -> Result<SigningKey, KeystoreError> {
+        Ok(PrivateKey::read_signing(&self.directory.join("receipt.key"))?)
+    }
+
+    /// Imports what `certs-dev` (or a country's authority) made for the office; every officer found gets a slot under
+    /// `passphrase`. The directory must not exist.
+    ///
+    /// # Errors
+    /// [`KeystoreError`].
+    pub fn import(
+        &self,
+        material: &Path,
+        passphrase: &[u8],
+        entropy: &dyn Entropy,
+    ) -> Result<Vec<String>, KeystoreError> {
+        fs::create_dir_all(self.directory.join("slots")).map_err(io_error(&self.directory))?;
+        for name in ["tls.pem", "tls.key", "receipt.key"] {
+            let bytes = Zeroizing::new(fs::read(material.join(name)).map_err(io_error(&material.join(name)))?);
+            let path = self.directory.join(name);
+            write_private(&path, &bytes).map_err(io_error(&path))?;
+        }
+        let signing = PrivateKey::read_signing(&material.join("signing.key"))?;
+        let mut decryption = Vec::new();
+        for name in ["encryption-xwing.key", "encryption-x25519.key"] {
+            if let PrivateKey::Decryption(key) = PrivateKey::read(&material.join(name))? {
+                decryption.push(key);
+            }
+        }
+        let office_key = Zeroizing::new(random(entropy));
+        let keys = OfficeKeys { signing, decryption, storage: StorageKey(random(entropy)) };
+        self.write_office(&office_key, &keys, entropy)?;
+        let mut officers = Vec::new();
+        let directory = material.join("officers");
+        for entry in fs::read_dir(&directory).map_err(io_error(&directory))? {
+            let path = entry.map_err(io_error(&directory))?.path();
+            let Some(id) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".key")) else { continue };
+            let key = PrivateKey::read_signing(&path)?;
+            let credential = fs::read(directory.join(format!("{id}.credential"))).map_err(io_error(&path))?;
+            self.write_slot(id, &office_key, &key, &credential, passphrase, entropy)?;
+            officers.push(id.to_owned());
+        }
+        officers.sort();
+        Ok(officers)
+    }
+
+    fn write_office(
+        &self,
+        office_key: &[u8; 32],
+        keys: &OfficeKeys,
+        entropy: &dyn Entropy,
+    ) -> Result<(), KeystoreError> {
+        let decryption = keys
+            .decryption
+            .iter()
+            .map(|key| DecryptionEntry { suite: key.suite().to_wire(), secret: STANDARD.encode(key.secret()) });
+        let file = OfficeFile {
+            version: 1,
+            signing: STANDARD.encode(keys.signing.seed()),
+            storage: STANDARD.encode(keys.storage.0),
+            decryption: decryption.collect(),
+        };
+        let path = self.directory.join("office.sealed");
+        let text = Zeroizing::new(serde_json::to_vec(&file).map_err(|_| KeystoreError::Malformed(path.clone()))?);
+        let sealed = secret_box::seal(office_key, OFFICE_LABEL, &text, entropy)?;
+        write_private(&path, &sealed).map_err(io_error(&path))
+    }
+
+    fn slot_path(&self, officer: &str) -> Result<PathBuf, KeystoreError> {
+        if is_officer_id(officer) {
+            Ok(self.directory.join("slots").join(format!("{officer}.slot")))
+        } else {
+            Err(KeystoreError::UnknownOfficer(officer.escape_default().take(40).collect()))
+        }
+    }
+
+    fn write_slot(
+        &self,
+        officer: &str,
+        office_key: &[u8; 32],
+        key: &SigningKey,
+        credential: &[u8],
+        passphrase: &[u8],
+        entropy: &dyn Entropy,
+    ) -> Result<(), KeystoreError> {
+        let salt: [u8; 16] = random(entropy);
+        let mut slot = SlotFile {
+            version: 1,
+            memory_kib: MEMORY_KIB,
+            passes: PASSES,
+            lanes: LANES,
+            salt: STANDARD.encode(salt),
+            sealed: String::new(),
+            credential: STANDARD.encode(credential),
+        };
+        let wrapping = derive(passphrase, &slot, &salt)?;
+        let secret = Zeroizing::new([&office_key[..], &key.seed()].concat());
+        slot.sealed = STANDARD.encode(secret_box::seal(&wrapping, SLOT_LABEL, &secret, entropy)?);
+        let path = self.slot_path(officer)?;
+        let temporary = path.with_extension("new");
+        match fs::remove_file(&temporary) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(io_error(&temporary)(e)),
+            _ => {}
+        }
+        let text = serde_json::to_vec_pretty(&slot).map_err(|_| KeystoreError::Malformed(path.clone()))?;
+        write_private(&temporary, &text).map_err(io_error(&temporary))?;
+        fs::rename(&temporary, &path).map_err(io_error(&path))
+    }
+
+    /// Opens an officer's slot and the office's secrets. Takes a fraction of a second and 64 MiB by design.
+    ///
+    /// # Errors
+    /// [`KeystoreError::UnknownOfficer`], [`KeystoreError::WrongPassphrase`], or what failed.
+    pub fn unlock(&self, officer: &str, passphrase: &[u8]) -> Result<(OfficeKeys, OfficerKey), KeystoreError> {
+        let (office_key, officer) = self.open_slot(officer, passphrase)?;
+        let path = self.directory.join("office.sealed");
+        let malformed = || KeystoreError::Malformed(path.clone());
+        let sealed = fs::read(&path).map_err(io_error(&path))?;
+        let text = secret_box::open(&office_key, OFFICE_LABEL, &sealed)?;
+        let file: OfficeFile = serde_json::from_slice(&text).map_err(|_| malformed())?;
+        let seed = |text: &str| -> Result<Zeroizing<[u8; 32]>, KeystoreError> {
+            let bytes = Zeroizing::new(STANDARD.decode(text).map_err(|_| malformed())?);
+            Ok(Zeroizing::new(bytes.as_slice().try_into().map_err(|_| malformed())?))
+        };
+        let mut decryption = Vec::new();
+        for entry in &file.decryption {
+            let suite = Suite::from_wire(entry.suite).ok_or_else(malformed)?;
+            let secret = Zeroizing::new(STANDARD.decode(&entry.secret).map_err(|_| malformed())?);
+            decryption.push(DecryptionKey::parse(suite, &secret)?);
+        }
+        let signing = SigningKey::from_seed(&*seed(&file.signing)?);
+        let storage = StorageKey(*seed(&file.storage)?);
+        Ok((OfficeKeys { signing, decryption, storage }, officer))
+    }
+
+    fn open_slot(&self, officer: &str, passphrase: &[u8]) -> Result<(Zeroizing<[u8; 32]>, OfficerKey), KeystoreError> {
+        let path = self.slot_path(officer)?;
+        if !path.exists() {
+            return Err(KeystoreError::UnknownOfficer(officer.to_owned()));
+        }
+        let malformed = || KeystoreError::Malformed(path.clone());
+        let slot: SlotFile = serde_json::from_slice(&read_private(&path)?).map_err(|_| malformed())?;
+        let decode = |text: &str| STANDARD.decode(text).map_err(|_| malformed());
+        let wrapping = derive(passphrase, &slot, &decode(&slot.salt)?)?;
+        let secret = secret_box::open(&wrapping, SLOT_LABEL, &decode(&slot.sealed)?)
+            .map_err(|_| KeystoreError::WrongPassphrase)?;
+        let (office_key, seed) = secret.split_first_chunk::<32>().ok_or_else(malformed)?;
+        let seed = Zeroizing::new(<[u8; 32]>::try_from(seed).map_err(|_| malformed())?);
+        let stored = wire::OfficerSignature::decode(Bytes::from(decode(&slot.credential)?)).map_err(|_| malformed())?;
+        let signature = stored.credential_signature.ok_or_else(malformed)?;
+        let officer = OfficerKey {
+            officer_id: officer.to_owned(),
+            key: SigningKey::from_seed(&seed),
+            credential: SignedCredential::from_parts(stored.credential, signature),
+        };
+        Ok((Zeroizing::new(*office_key), officer))
+    }
+
+    /// Gives an officer another passphrase.
+    ///
+    /// # Errors
+    /// As [`Self::unlock`].
+    pub fn change_passphrase(
+        &self,
+        officer: &str,
+        old: &[u8],
+        new: &[u8],
+        entropy: &dyn Entropy,
+    ) -> Result<(), KeystoreError> {
+        let (office_key, opened) = self.open_slot(officer, old)?;
+        let (bytes, signature) = opened.credential.parts();
+        let stored = wire::OfficerSignature {
+            credential: bytes.clone(),
+            credential_signature: Some(signature.clone()),
+            signature: None,
+        };
+        self.write_slot(officer, &office_key, &opened.key, &stored.encode_to_vec(), new, entropy)
+    }
+}

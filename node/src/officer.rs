@@ -1,0 +1,5 @@
+//! The officers' command line: asks the node over its local socket and prints what it answers.
+
+pub mod cli;
+pub mod output;
+pub mod passphrase;

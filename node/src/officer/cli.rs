@@ -1,0 +1,272 @@
+//! The command line of `liaison`.
+
+use std::{
+    ffi::OsString,
+    fs,
+    io::Read as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+use liaison_casework::{case_file, catalogue, codes, template};
+use liaison_link::{
+    local,
+    process::{EXIT_HELP, exit, fail},
+};
+use serde_json::{Value, json};
+
+use super::{output, passphrase};
+
+/// Send, read and answer messages of your office.
+#[derive(Debug, Parser)]
+#[command(name = "liaison", version, after_help = EXIT_HELP)]
+struct Arguments {
+    /// The node's local socket.
+    #[arg(long, global = true, env = "LIAISON_SOCKET", default_value = "node-data/liaison.sock")]
+    socket: PathBuf,
+    /// For machines.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Prints a commented template of a case file: CASE_NOTICE, TEST, ...
+    New {
+        /// Kind of message.
+        kind: String,
+    },
+    /// Prints a code list with its meanings.
+    Codes {
+        /// Name of the list, as templates name it.
+        list: String,
+    },
+    /// Checks a case file without sending it.
+    Check {
+        /// Case file, YAML or JSON; - for standard input.
+        file: PathBuf,
+    },
+    /// Unlocks your signing key for some minutes.
+    Unlock {
+        /// Your officer id.
+        officer: String,
+        /// File with your passphrase; asked for when missing.
+        #[arg(long)]
+        passphrase_file: Option<PathBuf>,
+    },
+    /// Forgets every unlocked key of the node.
+    Lock,
+    /// Signs, seals and sends a case file.
+    Send {
+        /// Case file, YAML or JSON; - for standard input.
+        file: PathBuf,
+    },
+    /// Lists what the office received.
+    Inbox,
+    /// Lists what the office sent, with its state at each recipient.
+    Outbox,
+    /// Shows a message with its content, history and proof.
+    Show {
+        /// Message id.
+        message: String,
+    },
+    /// Acknowledges a received message: you have it.
+    Ack {
+        /// Message id.
+        message: String,
+        /// Who owns it from here: OFFICER, DUTY_OFFICER, SUPERVISOR.
+        #[arg(long, default_value = "OFFICER")]
+        owner_role: String,
+        /// Classifies it at once: LIFE_DANGER, URGENT, ROUTINE, INFORMATION.
+        #[arg(long)]
+        triage: Option<String>,
+        /// Words to the counterpart.
+        #[arg(long)]
+        note: Option<String>,
+    },
+    /// Declines a received message, with the reason.
+    Decline {
+        /// Message id.
+        message: String,
+        /// Reason code; liaison codes decline_reason lists them.
+        #[arg(long)]
+        reason: String,
+        /// A resubmission can succeed; --text says what is missing.
+        #[arg(long)]
+        fixable: bool,
+        /// Words to the counterpart.
+        #[arg(long)]
+        text: Option<String>,
+    },
+    /// Writes a message's receipt: a C2SP tlog-proof that anyone can check offline.
+    Receipt {
+        /// Message id.
+        message: String,
+        /// File to write; standard output when missing.
+        #[arg(long, short)]
+        output: Option<PathBuf>,
+    },
+    /// Says how the node is.
+    Status,
+    /// Lists alarms: things that only trouble or bad faith explains.
+    Alarms,
+}
+
+/// Runs the command line.
+#[must_use]
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(e) => e.exit(),
+    };
+    let Arguments { socket, json, command } = arguments;
+    let ask = |request: Value, print: fn(&Value) -> String| ask(&socket, json, &request, print);
+    match command {
+        Command::New { kind } => new(&kind),
+        Command::Codes { list } => print_codes(&list, json),
+        Command::Check { file } => match read_file(&file) {
+            Ok(text) => check(&text, json),
+            Err(error) => fail("liaison", &error, exit::FAILED),
+        },
+        Command::Unlock { officer, passphrase_file } => {
+            match passphrase::read(passphrase_file.as_deref(), "Passphrase: ") {
+                Ok(passphrase) => {
+                    ask(json!({"op": "unlock", "officer": officer, "passphrase": *passphrase}), |answer| {
+                        let officer = answer["officer"].as_str().unwrap_or_default();
+                        format!("{officer} is unlocked until {}\n", answer["until"].as_str().unwrap_or_default())
+                    })
+                }
+                Err(error) => fail("liaison", &error, exit::FAILED),
+            }
+        }
+        Command::Lock => ask(json!({"op": "lock"}), |_| "locked\n".to_owned()),
+        Command::Send { file } => match read_file(&file) {
+            Ok(text) => ask(json!({"op": "send", "file": text}), sent),
+            Err(error) => fail("liaison", &error, exit::FAILED),
+        },
+        Command::Inbox => ask(json!({"op": "inbox"}), output::inbox),
+        Command::Outbox => ask(json!({"op": "outbox"}), output::outbox),
+        Command::Show { message } => ask(json!({"op": "show", "message": message}), output::message),
+        Command::Ack { message, owner_role, triage, note } => {
+            let content = json!({"accepted": true, "owner_role": owner_role, "triage": triage, "note": note});
+            ask(json!({"op": "reply", "message": message, "kind": "ACK", "content": content}), sent)
+        }
+        Command::Decline { message, reason, fixable, text } => {
+            let content = json!({"reason": reason, "fixable": fixable, "text": text});
+            ask(json!({"op": "reply", "message": message, "kind": "DECLINE", "content": content}), sent)
+        }
+        Command::Receipt { message, output } => {
+            let request = json!({"op": "receipt", "message": message});
+            match output {
+                None => ask(request, |answer| answer["proof"].as_str().unwrap_or_default().to_owned()),
+                Some(path) => write_receipt(&socket, json, &request, &path),
+            }
+        }
+        Command::Status => ask(json!({"op": "status"}), output::status),
+        Command::Alarms => ask(json!({"op": "alarms"}), output::alarms),
+    }
+}
+
+fn sent(answer: &Value) -> String {
+    format!("{}\n", answer["message"].as_str().unwrap_or_default())
+}
+
+fn read_file(path: &Path) -> std::io::Result<String> {
+    if path != Path::new("-") {
+        return fs::read_to_string(path);
+    }
+    let mut text = String::new();
+    let limit = u64::try_from(case_file::MAX_BYTES).unwrap_or(u64::MAX);
+    std::io::stdin().take(limit + 1).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn call(socket: &Path, json: bool, request: &Value) -> Result<Value, ExitCode> {
+    let answer = local::call(socket, request).map_err(|error| {
+        eprintln!("liaison: no node answers on {}: {error}", socket.display());
+        ExitCode::from(exit::UNREACHABLE)
+    })?;
+    let Some(kind) = answer["error"].as_str() else { return Ok(answer) };
+    if json {
+        println!("{answer:#}");
+    } else {
+        eprint!("liaison: {}", output::failure(&answer));
+    }
+    Err(ExitCode::from(match kind {
+        "refused" => exit::REFUSED,
+        "locked" => exit::LOCKED,
+        _ => exit::FAILED,
+    }))
+}
+
+fn ask(socket: &Path, json: bool, request: &Value, print: fn(&Value) -> String) -> ExitCode {
+    match call(socket, json, request) {
+        Ok(answer) if json => {
+            println!("{answer:#}");
+            ExitCode::SUCCESS
+        }
+        Ok(answer) => {
+            print!("{}", print(&answer));
+            ExitCode::SUCCESS
+        }
+        Err(code) => code,
+    }
+}
+
+fn write_receipt(socket: &Path, json: bool, request: &Value, path: &Path) -> ExitCode {
+    match call(socket, json, request) {
+        Ok(answer) => match fs::write(path, answer["proof"].as_str().unwrap_or_default()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail("liaison", &error, exit::FAILED),
+        },
+        Err(code) => code,
+    }
+}
+
+fn new(kind: &str) -> ExitCode {
+    match catalogue::kind_by_name(&kind.to_ascii_uppercase()).and_then(template::template) {
+        Some(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        None => {
+            let kinds: Vec<&str> = catalogue::kinds().iter().map(|entry| catalogue::kind_name(entry.kind)).collect();
+            eprintln!("liaison: no kind {kind:?} in this version; there are: {}", kinds.join(", "));
+            ExitCode::from(exit::REFUSED)
+        }
+    }
+}
+
+fn print_codes(name: &str, json: bool) -> ExitCode {
+    match codes::list(name) {
+        Some(list) if json => println!("{:#}", json!(list)),
+        Some(list) => list.iter().for_each(|(code, meaning)| println!("{code:<20}  {meaning}")),
+        None => {
+            eprintln!("liaison: no code list {name:?}");
+            return ExitCode::from(exit::REFUSED);
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn check(text: &str, json: bool) -> ExitCode {
+    match case_file::parse(text) {
+        Ok(case) => {
+            let class = catalogue::short_name("DATA_CLASS_", case.data_class.as_str_name());
+            println!("{} is complete; highest data class {class}", catalogue::kind_name(case.kind));
+            ExitCode::SUCCESS
+        }
+        Err(problems) => {
+            let answer = json!({"message": "the case file has problems", "problems": problems});
+            if json {
+                println!("{answer:#}");
+            } else {
+                eprint!("liaison: {}", output::failure(&answer));
+            }
+            ExitCode::from(exit::REFUSED)
+        }
+    }
+}

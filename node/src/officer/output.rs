@@ -1,0 +1,164 @@
+//! What the node answers, as text for a terminal.
+
+use serde_json::Value;
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or("-")
+}
+
+fn list(value: &Value) -> String {
+    value.as_array().into_iter().flatten().map(text).collect::<Vec<_>>().join(", ")
+}
+
+/// A time without its date's clutter: `2026-11-20 08:30:12Z`.
+fn time(value: &Value) -> String {
+    let text = text(value);
+    match text.split_once('T') {
+        Some((day, clock)) => format!("{day} {}Z", clock.get(..8).unwrap_or(clock)),
+        None => text.to_owned(),
+    }
+}
+
+/// The inbox, a line a message.
+#[must_use]
+pub fn inbox(answer: &Value) -> String {
+    let mut lines = String::new();
+    for message in answer["messages"].as_array().into_iter().flatten() {
+        lines.push_str(&format!(
+            "{}  {:<11}  {:<10}  {:<8}  {:<11}  no. {}  {}\n",
+            text(&message["message"]),
+            text(&message["kind"]),
+            text(&message["from"]),
+            text(&message["priority"]),
+            text(&message["state"]),
+            message["number"],
+            time(&message["accepted_at"]),
+        ));
+    }
+    if lines.is_empty() { "the inbox is empty\n".to_owned() } else { lines }
+}
+
+/// The outbox, a line a message and recipient.
+#[must_use]
+pub fn outbox(answer: &Value) -> String {
+    let mut lines = String::new();
+    for message in answer["messages"].as_array().into_iter().flatten() {
+        for recipient in message["recipients"].as_array().into_iter().flatten() {
+            lines.push_str(&format!(
+                "{}  {:<11}  {:<10}  {:<8}  {:<11}  {}\n",
+                text(&message["message"]),
+                text(&message["kind"]),
+                text(&recipient["office"]),
+                text(&message["priority"]),
+                text(&recipient["state"]),
+                time(&message["created_at"]),
+            ));
+        }
+        if let Some(code) = message["refusal"]["code"].as_str() {
+            lines.push_str(&format!("    refused: {code}: {}\n", text(&message["refusal"]["detail"])));
+        }
+    }
+    if lines.is_empty() { "the outbox is empty\n".to_owned() } else { lines }
+}
+
+/// One message with its history.
+#[must_use]
+pub fn message(answer: &Value) -> String {
+    let mut out = format!(
+        "{} {}\nfrom {} to {}, corridor {}\n{} · {} · TLP {} · {} · {}\n",
+        text(&answer["kind"]),
+        text(&answer["message"]),
+        text(&answer["from"]),
+        list(&answer["to"]),
+        text(&answer["corridor"]),
+        text(&answer["priority"]),
+        text(&answer["handling"]),
+        text(&answer["tlp"]).replace('_', "+"),
+        list(&answer["legal_basis"]),
+        text(&answer["purpose"]),
+    );
+    if answer["exercise"] == Value::Bool(true) {
+        out.push_str("EXERCISE: a drill\n");
+    }
+    if let Some(content) = answer["text"].as_str() {
+        out.push_str(&format!("\nwritten and signed by {}\n", text(&answer["officer"]["name"])));
+        for line in content.lines() {
+            out.push_str(&format!("  {line}\n"));
+        }
+    }
+    if let Some(missing) = answer["content_missing"].as_str() {
+        out.push_str(&format!("\ncontent not shown: {missing}\n"));
+    }
+    out.push_str("\nhistory\n");
+    for event in answer["history"].as_array().into_iter().flatten() {
+        let by = event["by"].as_str().map(|by| format!(" by {by}")).unwrap_or_default();
+        let entry = event["entry"].as_u64().map(|entry| format!(" (entry {entry})")).unwrap_or_default();
+        out.push_str(&format!("  {}  {}{by}{entry}\n", time(&event["at"]), text(&event["what"])));
+    }
+    if let Some(proof) = answer["proof"].as_str() {
+        let checkpoint = proof.split_once("\n\n").map_or("", |(_, checkpoint)| checkpoint);
+        let size = checkpoint.lines().nth(1).unwrap_or("-");
+        out.push_str(&format!(
+            "  proven in a log of {size} entries; liaison receipt {} writes the proof\n",
+            text(&answer["message"])
+        ));
+    }
+    out
+}
+
+/// The node's status.
+#[must_use]
+pub fn status(answer: &Value) -> String {
+    let mut out = format!("{}: {} received, {} sent\n", text(&answer["office"]), answer["received"], answer["sent"]);
+    match answer["officer"].as_str() {
+        Some(officer) => out.push_str(&format!("unlocked by {officer}\n")),
+        None if answer["office_unlocked"] == Value::Bool(true) => {
+            out.push_str("the office is unlocked; you are not: liaison unlock OFFICER\n");
+        }
+        None => out.push_str("locked: messages arrive and are confirmed, but nothing is opened\n"),
+    }
+    for (field, what) in [
+        ("to_submit", "waiting for the broker's receipt"),
+        ("to_confirm", "confirmations waiting for the broker"),
+        ("to_open", "arrived and not opened"),
+        ("alarms", "ALARMS; see: liaison alarms"),
+    ] {
+        if answer[field].as_u64().is_some_and(|count| count > 0) {
+            out.push_str(&format!("{} {what}\n", answer[field]));
+        }
+    }
+    for gap in answer["missing_numbers"].as_array().into_iter().flatten() {
+        out.push_str(&format!(
+            "MISSING from {} {}: numbers {}\n",
+            text(&gap["from"]),
+            text(&gap["lane"]),
+            gap["numbers"]
+        ));
+    }
+    if answer["directory_entries"] == 0 {
+        out.push_str("the directory has not been fetched yet: is the broker reachable?\n");
+    }
+    out
+}
+
+/// Alarms, a line each.
+#[must_use]
+pub fn alarms(answer: &Value) -> String {
+    let alarms = answer["alarms"].as_array().into_iter().flatten();
+    let lines: String = alarms.map(|alarm| format!("{}  {}\n", time(&alarm["at"]), text(&alarm["what"]))).collect();
+    if lines.is_empty() { "no alarms\n".to_owned() } else { lines }
+}
+
+/// Why the node did not do what was asked.
+#[must_use]
+pub fn failure(answer: &Value) -> String {
+    let mut out = format!("{}\n", text(&answer["message"]));
+    for problem in answer["problems"].as_array().into_iter().flatten() {
+        let (field, rule, advice) = (text(&problem["field"]), text(&problem["rule"]), text(&problem["advice"]));
+        out.push_str(&format!("  {field}: {rule} ({advice})\n"));
+    }
+    if let Some(advice) = answer["advice"].as_str() {
+        out.push_str(&format!("  what to do: {advice}\n"));
+    }
+    out
+}

@@ -1,0 +1,252 @@
+//! Opening: an unlocked office unwraps what arrived, verifies who wrote it, keeps the content key and states RETRIEVED,
+//! or CANNOT_OPEN with the reason.
+
+use std::sync::Arc;
+
+use liaison_casework::content::Content;
+use liaison_log::{
+    checkpoint::VerifiedCheckpoint,
+    leaf::{Statement, payload_type},
+};
+use liaison_proto::{
+    Bytes, ProtoMessage as _,
+    envelope::{SignedEnvelope, UnverifiedEnvelope},
+    failure::chain,
+    ids::{MessageId, OfficeId},
+    officer::{self, Officer},
+    seal::ContentKey,
+    sign::VerifyingKey,
+    wire::{self, CannotOpenReason, StatementKind},
+};
+
+use crate::{
+    directory::DirectoryReplica,
+    key_table::{KeyTable, KeyTableError},
+    keystore::OfficeKeys,
+    record::{NodeRecord, Stated},
+    retry::Backoff,
+    state::Incoming,
+    store::StoreError,
+    submit::Link,
+    vault::Vault,
+};
+
+/// What opening needs beside the link.
+#[derive(Clone)]
+pub struct Opener {
+    /// The link.
+    pub link: Link,
+    /// The office.
+    pub office: OfficeId,
+    /// Offices and keys.
+    pub directory: Arc<DirectoryReplica>,
+    /// Unlocked keys.
+    pub vault: Arc<Vault>,
+    /// Content keys at rest.
+    pub key_table: Arc<KeyTable>,
+}
+
+/// A message as opened: what it says, and the officer who signed it.
+#[derive(Debug)]
+pub struct Opened {
+    /// The content.
+    pub content: Content,
+    /// The officer.
+    pub officer: Officer,
+}
+
+/// Opens a plaintext: the officer's signature first, then the content against the header.
+///
+/// # Errors
+/// The reason for CANNOT_OPEN.
+pub fn read_plaintext(
+    plaintext: &[u8],
+    envelope: &SignedEnvelope,
+    signing_key: &VerifyingKey,
+) -> Result<Opened, CannotOpenReason> {
+    let header = envelope.header();
+    let plaintext = wire::Plaintext::decode(plaintext).map_err(|_| CannotOpenReason::Content)?;
+    let core = header.core();
+    let officer = officer::verify_content(
+        header.core_bytes(),
+        &plaintext.content,
+        plaintext.officer.as_ref(),
+        core.from,
+        signing_key,
+        core.created_at,
+    )
+    .map_err(|_| CannotOpenReason::Officer)?;
+    let commitments = header.commitments();
+    let attachments: Vec<Bytes> = commitments.attachments.iter().map(|a| a.sha256.clone()).collect();
+    let content = Content::decode(&plaintext.content, core.kind, &attachments, &commitments.stat_sha256)
+        .map_err(|_| CannotOpenReason::Content)?;
+    Ok(Opened { content, officer })
+}
+
+/// Unwraps the content key with whichever of the office's keys the header names.
+fn unwrap(envelope: &SignedEnvelope, office: OfficeId, keys: &OfficeKeys) -> Result<ContentKey, CannotOpenReason> {
+    let (wrap, commitment) = envelope.wrap_for(office).ok_or(CannotOpenReason::NoKey)?;
+    let named = |key: &&liaison_proto::seal::DecryptionKey| {
+        key.public().is_ok_and(|public| public.sha256()[..] == commitment.key_sha256[..])
+    };
+    let key = keys.decryption.iter().find(named).ok_or(CannotOpenReason::NoKey)?;
+    let header = envelope.header();
+    ContentKey::unwrap(header.core_bytes(), header.core().message_id, key, wrap).map_err(|_| CannotOpenReason::Seal)
+}
+
+impl Opener {
+    /// Opens what arrived whenever the office is unlocked, until the store stops.
+    ///
+    /// # Errors
+    /// [`StoreError::Stopped`].
+    pub async fn run(self) -> Result<(), StoreError> {
+        let (mut arrivals, mut unlocks) = (self.link.store.changes(), self.vault.changes());
+        let mut backoff = Backoff::default();
+        loop {
+            arrivals.mark_unchanged();
+            unlocks.mark_unchanged();
+            let next = self.link.store.state().to_open.first().map(|(_, id)| *id);
+            let ready = next.zip(self.vault.office().ok());
+            let Some((id, keys)) = ready else {
+                tokio::select! {
+                    changed = arrivals.changed() => changed.map_err(|_| StoreError::Stopped)?,
+                    changed = unlocks.changed() => changed.map_err(|_| StoreError::Stopped)?,
+                }
+                continue;
+            };
+            match self.open(id, &keys).await {
+                Ok(()) => backoff.reset(),
+                Err(OpenFailed::Store(error)) => return Err(error),
+                Err(error) => {
+                    tracing::error!(message = %id, error = chain(&error), "opening failed");
+                    tokio::time::sleep(backoff.pause(self.link.entropy.as_ref())).await;
+                }
+            }
+        }
+    }
+
+    async fn open(&self, id: MessageId, keys: &OfficeKeys) -> Result<(), OpenFailed> {
+        let Some(incoming) = self.link.store.state().incoming.get(&id).cloned() else { return Ok(()) };
+        let (envelope, signing_key) = self.envelope(&incoming)?;
+        let content_key = unwrap(&envelope, self.office, keys);
+        let opened = content_key.and_then(|key| {
+            let header = envelope.header();
+            let commitment = &header.commitments().key_commitment;
+            let plaintext = key
+                .open_body(header.core_bytes(), commitment, &envelope.wire().body)
+                .map_err(|_| CannotOpenReason::Seal)?;
+            read_plaintext(&plaintext, &envelope, &signing_key).map(|opened| (key, opened))
+        });
+        let (kind, reason) = match opened {
+            Ok((key, opened)) => {
+                self.compare_gossip(&opened.content).await?;
+                let thread = incoming.header.core().thread_id;
+                self.key_table.put(thread, id, &key, &keys.storage, self.link.entropy.as_ref())?;
+                (StatementKind::Retrieved, CannotOpenReason::Unspecified)
+            }
+            Err(reason) => {
+                tracing::warn!(message = %id, ?reason, "a message could not be opened");
+                (StatementKind::CannotOpen, reason)
+            }
+        };
+        let statement = Statement {
+            message_id: id,
+            office: self.office,
+            accepted: incoming.index,
+            header_sha256: incoming.header.sha256(),
+            number: incoming.number,
+            at: self.link.clock.now(),
+            reason,
+        }
+        .encode();
+        let signature = payload_type(kind).map(|payload| keys.signing.sign(payload, &statement));
+        let record = NodeRecord::Stated(Stated {
+            message_id: Bytes::copy_from_slice(id.as_bytes()),
+            kind: kind.into(),
+            attested: Some(wire::Attested { statement, signature }),
+        });
+        self.link.store.write(vec![record.into()]).await?;
+        Ok(())
+    }
+
+    fn envelope(&self, incoming: &Incoming) -> Result<(SignedEnvelope, VerifyingKey), OpenFailed> {
+        let envelope = self
+            .link
+            .store
+            .envelope(&incoming.header, incoming.signature.as_ref(), incoming.body)
+            .map_err(StoreError::from)?;
+        let directory = self.directory.directory();
+        let from = incoming.header.core().from;
+        let record = directory.office(from, incoming.directory_size).ok_or(OpenFailed::Originator)?;
+        let signed = UnverifiedEnvelope::parse(envelope).and_then(|e| e.verify(&record.signing_key));
+        Ok((signed.map_err(OpenFailed::Envelope)?, record.signing_key))
+    }
+
+    /// The checkpoint that the sender had verified must be of the log that this node sees.
+    async fn compare_gossip(&self, content: &Content) -> Result<(), StoreError> {
+        let note = &content.gossip().checkpoint;
+        if note.is_empty() {
+            return Ok(());
+        }
+        // A note that does not verify says nothing about the log, only about the sender.
+        let Ok(checkpoint) = VerifiedCheckpoint::verify(note, self.link.view.log()) else {
+            tracing::warn!("a counterpart's newest checkpoint does not verify");
+            return Ok(());
+        };
+        match self.link.view.extend(&checkpoint).await {
+            Err(error) if error.is_alarm() => {
+                let what = format!("the log was shown differently to a counterpart: {}", chain(&error));
+                self.link.alarm(what, note.clone()).await
+            }
+            // The consistency proof can be had later: the next message carries a newer checkpoint.
+            _ => Ok(()),
+        }
+    }
+
+    /// Opens a kept message for reading, from its content key at rest.
+    ///
+    /// # Errors
+    /// What is missing or does not verify any more.
+    pub fn read(&self, id: MessageId, keys: &OfficeKeys) -> Result<Opened, OpenFailed> {
+        let (header, signature, body, directory_size) = {
+            let state = self.link.store.state();
+            if let Some(incoming) = state.incoming.get(&id) {
+                (incoming.header.clone(), incoming.signature.clone(), incoming.body, incoming.directory_size)
+            } else {
+                let outgoing = state.outgoing.get(&id).ok_or(OpenFailed::Key(KeyTableError::Missing))?;
+                let size = self.directory.directory().size();
+                (outgoing.header.clone(), outgoing.signature.clone(), outgoing.body, size)
+            }
+        };
+        let envelope = self.link.store.envelope(&header, signature.as_ref(), body).map_err(StoreError::from)?;
+        let directory = self.directory.directory();
+        let key = directory.office(header.core().from, directory_size).ok_or(OpenFailed::Originator)?.signing_key;
+        let envelope =
+            UnverifiedEnvelope::parse(envelope).and_then(|e| e.verify(&key)).map_err(OpenFailed::Envelope)?;
+        let content_key = self.key_table.find(header.core().thread_id, id, &keys.storage)?;
+        let plaintext = content_key
+            .open_body(header.core_bytes(), &header.commitments().key_commitment, &envelope.wire().body)
+            .map_err(|_| OpenFailed::Content)?;
+        read_plaintext(&plaintext, &envelope, &key).map_err(|_| OpenFailed::Content)
+    }
+}
+
+/// Why a message was not opened by this node, though nobody may be at fault.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenFailed {
+    /// The store failed.
+    #[error("the stored message could not be read")]
+    Store(#[from] StoreError),
+    /// The key table failed.
+    #[error("the content key could not be kept or found")]
+    Key(#[from] KeyTableError),
+    /// The originator has no record any more.
+    #[error("the originator has no valid record at the size that the entry was judged by")]
+    Originator,
+    /// The stored envelope does not verify.
+    #[error("the stored envelope does not verify")]
+    Envelope(#[source] liaison_proto::refusal::Refusal),
+    /// The stored content does not open.
+    #[error("the stored content does not open")]
+    Content,
+}

@@ -1,0 +1,160 @@
+//! The way in: what the broker delivers is verified in full, kept durably with this office's signed DELIVERED, and only
+//! then stated to the broker.
+
+use std::sync::Arc;
+
+use liaison_log::{
+    leaf::{Event, ExchangeLeaf, Statement},
+    remote::RemoteLog,
+    verify::verify_entry,
+};
+use liaison_proto::{
+    Bytes,
+    envelope::UnverifiedEnvelope,
+    failure::chain,
+    ids::OfficeId,
+    refusal::Refusal,
+    sign::{PayloadType, SigningKey},
+    wire::{self, CannotOpenReason, StatementKind},
+};
+
+use crate::{
+    directory::DirectoryReplica,
+    log_view::ViewError,
+    record::{Arrived, NodeRecord, Stated},
+    retry::Backoff,
+    store::{StoreError, Write},
+    submit::{Link, is_receipt_for},
+};
+
+/// What receiving needs beside the link.
+#[derive(Clone)]
+pub struct Receiver {
+    /// The link.
+    pub link: Link,
+    /// The office.
+    pub office: OfficeId,
+    /// Signs DELIVERED.
+    pub receipt_key: SigningKey,
+    /// Offices and keys.
+    pub directory: Arc<DirectoryReplica>,
+    /// Where the directory is updated from.
+    pub directory_source: RemoteLog,
+}
+
+/// Why a delivery was not taken. It stays at the broker, and is delivered again.
+#[derive(Debug, thiserror::Error)]
+enum NotTaken {
+    #[error("a part is missing")]
+    Incomplete,
+    #[error("the receipt was not believed")]
+    View(#[source] ViewError),
+    #[error("the entry is not the one of this message for this office")]
+    OtherMessage,
+    #[error("the directory could not be brought up to the size that the entry was judged by")]
+    Directory,
+    #[error("the envelope does not verify")]
+    Envelope(#[source] Refusal),
+    #[error("the store has stopped")]
+    Store(#[from] StoreError),
+}
+
+impl NotTaken {
+    /// Whether broker or originator are at fault, rather than link or disk.
+    const fn is_alarm(&self) -> bool {
+        match self {
+            Self::View(error) => error.is_alarm(),
+            Self::OtherMessage | Self::Envelope(_) | Self::Incomplete => true,
+            Self::Directory | Self::Store(_) => false,
+        }
+    }
+}
+
+impl Receiver {
+    /// Receives until the store stops.
+    ///
+    /// # Errors
+    /// [`StoreError::Stopped`].
+    pub async fn run(self) -> Result<(), StoreError> {
+        let mut backoff = Backoff::default();
+        loop {
+            if let Ok(stream) = self.link.exchange().receive(wire::ReceiveRequest {}).await {
+                let mut stream = stream.into_inner();
+                while let Ok(Some(delivery)) = stream.message().await {
+                    match self.take(delivery).await {
+                        Ok(()) => backoff.reset(),
+                        Err(NotTaken::Store(error)) => return Err(error),
+                        Err(error) if error.is_alarm() => {
+                            self.link
+                                .alarm(format!("a delivery was not taken: {}", chain(&error)), Bytes::new())
+                                .await?;
+                        }
+                        Err(error) => {
+                            tracing::warn!(error = chain(&error), "a delivery was not taken yet");
+                            break;
+                        }
+                    }
+                }
+            }
+            tokio::time::sleep(backoff.pause(self.link.entropy.as_ref())).await;
+        }
+    }
+
+    async fn take(&self, delivery: wire::Delivery) -> Result<(), NotTaken> {
+        let (envelope, receipt) = delivery.envelope.zip(delivery.receipt).ok_or(NotTaken::Incomplete)?;
+        let verified = self.link.view.verify(&receipt).await.map_err(NotTaken::View)?;
+        if !is_receipt_for(&verified.leaf, &envelope) {
+            return Err(NotTaken::OtherMessage);
+        }
+        let leaf = ExchangeLeaf::parse(&verified.leaf).map_err(|_| NotTaken::OtherMessage)?;
+        if self.directory.directory().size() < leaf.directory_size {
+            self.directory.update(&self.directory_source).await.map_err(|_| NotTaken::Directory)?;
+        }
+        let (header, number) = self.check(&leaf, envelope.clone())?;
+        let statement = Statement {
+            message_id: header.core().message_id,
+            office: self.office,
+            accepted: verified.index,
+            header_sha256: header.sha256(),
+            number,
+            at: self.link.clock.now(),
+            reason: CannotOpenReason::Unspecified,
+        }
+        .encode();
+        let signature = self.receipt_key.sign(PayloadType::Delivered, &statement);
+        let message_id = Bytes::copy_from_slice(header.core().message_id.as_bytes());
+        let arrived = NodeRecord::Arrived(Arrived {
+            header: envelope.header,
+            office_signature: envelope.office_signature,
+            receipt: Some(receipt),
+            at_ms: self.link.clock.now().0,
+        });
+        let stated = NodeRecord::Stated(Stated {
+            message_id,
+            kind: StatementKind::Delivered.into(),
+            attested: Some(wire::Attested { statement, signature: Some(signature) }),
+        });
+        let body = wire::Envelope { erasable: envelope.erasable, body: envelope.body, ..wire::Envelope::default() };
+        self.link.store.write(vec![Write { record: arrived, body: Some(body) }, stated.into()]).await?;
+        Ok(())
+    }
+
+    /// Verifies signature, commitments and keys by the directory as of the entry; returns header and own number.
+    fn check(
+        &self,
+        leaf: &ExchangeLeaf,
+        envelope: wire::Envelope,
+    ) -> Result<(liaison_proto::header::Header, u64), NotTaken> {
+        let directory = self.directory.directory();
+        verify_entry(leaf, &directory).map_err(|_| NotTaken::OtherMessage)?;
+        let unverified = UnverifiedEnvelope::parse(envelope).map_err(NotTaken::Envelope)?;
+        let from = unverified.header().core().from;
+        let key = directory.office(from, leaf.directory_size).ok_or(NotTaken::OtherMessage)?.signing_key;
+        let signed = unverified.verify(&key).map_err(NotTaken::Envelope)?;
+        let Event::Accepted { numbers, .. } = &leaf.event else { return Err(NotTaken::OtherMessage) };
+        let core = signed.header().core();
+        let position = core.to.iter().position(|to| *to == self.office).ok_or(NotTaken::OtherMessage)?;
+        let number = numbers.get(position).copied().ok_or(NotTaken::OtherMessage)?;
+        Ok((signed.header().clone(), number))
+    }
+}

@@ -1,0 +1,188 @@
+//! The records of the node's journal: its evidence of what it sent, received and stated. A version byte, then protobuf.
+//!
+//! Bodies and wraps are in the bodies journal beside it; content keys are in the key table; neither is ever here.
+
+use std::io;
+
+use liaison_proto::{Bytes, ProtoMessage, wire};
+
+/// Version of the record encoding.
+const VERSION: u8 = 1;
+
+/// A message the office has signed and must submit. Its body follows in the bodies journal.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Queued {
+    /// Header bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub header: Bytes,
+    /// The office's signature.
+    #[prost(message, optional, tag = "2")]
+    pub office_signature: Option<wire::Signature>,
+}
+
+/// The broker's verified receipt for a queued message.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Receipted {
+    /// Message id.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub message_id: Bytes,
+    /// The receipt.
+    #[prost(message, optional, tag = "2")]
+    pub receipt: Option<wire::Receipt>,
+    /// Node time, milliseconds since 1970-01-01T00:00Z.
+    #[prost(int64, tag = "3")]
+    pub at_ms: i64,
+}
+
+/// The broker's final refusal of a queued message.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Refused {
+    /// Message id.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub message_id: Bytes,
+    /// Refusal code.
+    #[prost(string, tag = "2")]
+    pub code: String,
+    /// What was wrong.
+    #[prost(string, tag = "3")]
+    pub detail: String,
+    /// Node time.
+    #[prost(int64, tag = "4")]
+    pub at_ms: i64,
+}
+
+/// A message received and verified. Its body follows in the bodies journal.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Arrived {
+    /// Header bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub header: Bytes,
+    /// The originating office's signature.
+    #[prost(message, optional, tag = "2")]
+    pub office_signature: Option<wire::Signature>,
+    /// The ACCEPTED leaf with its proof.
+    #[prost(message, optional, tag = "3")]
+    pub receipt: Option<wire::Receipt>,
+    /// Node time.
+    #[prost(int64, tag = "4")]
+    pub at_ms: i64,
+}
+
+/// A statement that this office signed; a retry sends the same bytes.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Stated {
+    /// Message id.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub message_id: Bytes,
+    /// What it states.
+    #[prost(enumeration = "wire::StatementKind", tag = "2")]
+    pub kind: i32,
+    /// Statement and signature.
+    #[prost(message, optional, tag = "3")]
+    pub attested: Option<wire::Attested>,
+}
+
+/// The broker's verified receipt for a statement of this office.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct StatementReceipted {
+    /// Message id.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub message_id: Bytes,
+    /// What was stated.
+    #[prost(enumeration = "wire::StatementKind", tag = "2")]
+    pub kind: i32,
+    /// The receipt.
+    #[prost(message, optional, tag = "3")]
+    pub receipt: Option<wire::Receipt>,
+}
+
+/// A verified entry about a message that this office sent.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Evidence {
+    /// The entry with its proof.
+    #[prost(message, optional, tag = "1")]
+    pub receipt: Option<wire::Receipt>,
+}
+
+/// The newest checkpoint of the exchange log that was verified to extend the one before.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Checkpoint {
+    /// Signed note.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub note: Bytes,
+}
+
+/// Something that only trouble or bad faith explains.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Alarm {
+    /// Node time.
+    #[prost(int64, tag = "1")]
+    pub at_ms: i64,
+    /// What was noticed, without content or persons.
+    #[prost(string, tag = "2")]
+    pub what: String,
+    /// The checkpoint, receipt or message concerned, as it came.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub exhibit: Bytes,
+}
+
+/// One record.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "each variant is the struct of its name")]
+pub enum NodeRecord {
+    Queued(Queued),
+    Receipted(Receipted),
+    Refused(Refused),
+    Arrived(Arrived),
+    Stated(Stated),
+    StatementReceipted(StatementReceipted),
+    Evidence(Evidence),
+    Checkpoint(Checkpoint),
+    Alarm(Alarm),
+}
+
+impl NodeRecord {
+    /// The record kind in the journal, and the bytes.
+    #[must_use]
+    pub fn encode(&self) -> (u8, Vec<u8>) {
+        fn bytes(message: &impl ProtoMessage) -> Vec<u8> {
+            let mut bytes = vec![VERSION];
+            // Appending to a vector cannot run out of room.
+            let _ = message.encode(&mut bytes);
+            bytes
+        }
+        match self {
+            Self::Queued(r) => (1, bytes(r)),
+            Self::Receipted(r) => (2, bytes(r)),
+            Self::Refused(r) => (3, bytes(r)),
+            Self::Arrived(r) => (4, bytes(r)),
+            Self::Stated(r) => (5, bytes(r)),
+            Self::StatementReceipted(r) => (6, bytes(r)),
+            Self::Evidence(r) => (7, bytes(r)),
+            Self::Checkpoint(r) => (8, bytes(r)),
+            Self::Alarm(r) => (9, bytes(r)),
+        }
+    }
+
+    /// Reads a record back.
+    ///
+    /// # Errors
+    /// When kind, version or bytes are not known.
+    pub fn decode(kind: u8, bytes: &Bytes) -> io::Result<Self> {
+        let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("node record: {what}"));
+        if bytes.first() != Some(&VERSION) {
+            return Err(invalid("unknown version"));
+        }
+        let rest = bytes.slice(1..);
+        macro_rules! decode {
+            ($($number:literal => $name:ident),+) => {
+                match kind {
+                    $($number => $name::decode(rest).map(Self::$name).map_err(|_| invalid("malformed")),)+
+                    _ => Err(invalid("unknown kind")),
+                }
+            };
+        }
+        decode!(1 => Queued, 2 => Receipted, 3 => Refused, 4 => Arrived, 5 => Stated, 6 => StatementReceipted,
+                7 => Evidence, 8 => Checkpoint, 9 => Alarm)
+    }
+}

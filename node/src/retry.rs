@@ -1,0 +1,35 @@
+//! Waiting between attempts: doubling from 100 ms to 5 s, with jitter so that offices do not call back in step.
+
+use std::time::Duration;
+
+use liaison_proto::entropy::{Entropy, random};
+
+const FIRST_MS: u64 = 100;
+const LONGEST_MS: u64 = 5_000;
+
+/// The pauses of one loop.
+#[derive(Debug)]
+pub struct Backoff {
+    next_ms: u64,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { next_ms: FIRST_MS }
+    }
+}
+
+impl Backoff {
+    /// After a success the next pause is the shortest again.
+    pub fn reset(&mut self) {
+        self.next_ms = FIRST_MS;
+    }
+
+    /// The next pause: between half of it and all of it.
+    pub fn pause(&mut self, entropy: &dyn Entropy) -> Duration {
+        let full = self.next_ms;
+        self.next_ms = (full * 2).min(LONGEST_MS);
+        let jitter = u64::from(u16::from_le_bytes(random(entropy))) * (full / 2) / u64::from(u16::MAX);
+        Duration::from_millis(full / 2 + jitter)
+    }
+}

@@ -1,0 +1,112 @@
+//! Sealing: the officer signs the content for this envelope, the body is encrypted, the content key is wrapped to every
+//! recipient's current key in the directory.
+
+use liaison_proto::{
+    Bytes, ProtoMessage as _,
+    directory::Directory,
+    entropy::Entropy,
+    ids::{MessageId, OfficeId},
+    officer,
+    refusal::{Refusal, RefusalCode},
+    seal::{ContentKey, SealError},
+    sha256, wire,
+};
+use zeroize::Zeroizing;
+
+use crate::{compose::Draft, keystore::OfficerKey};
+
+/// A draft sealed to its recipients, with the header that commits to all of it, not yet signed by the office.
+#[derive(Debug)]
+pub struct Sealed {
+    pub(crate) message_id: MessageId,
+    pub(crate) thread_id: MessageId,
+    pub(crate) header: Bytes,
+    pub(crate) erasable: wire::ErasableSide,
+    pub(crate) body: Bytes,
+    pub(crate) content_key: ContentKey,
+}
+
+fn failed(error: SealError) -> Refusal {
+    let code = if error == SealError::TooLarge { RefusalCode::TooLarge } else { RefusalCode::UnknownKey };
+    Refusal::new(code, error.to_string())
+}
+
+impl Draft {
+    /// Signs as the officer and seals.
+    ///
+    /// # Errors
+    /// `UNKNOWN_RECIPIENT` or `UNKNOWN_KEY` when the directory has no record or key for a recipient, `BAD_SIGNATURE`
+    /// when the officer's credential is not valid now, `TOO_LARGE` when the body passes its limit.
+    pub fn seal(self, officer: &OfficerKey, directory: &Directory, entropy: &dyn Entropy) -> Result<Sealed, Refusal> {
+        let signature = officer::sign_content(&self.core, &self.content, &officer.credential, &officer.key);
+        let own = directory.office(self.from, directory.size());
+        let own =
+            own.ok_or_else(|| Refusal::new(RefusalCode::UnknownOriginator, "the own office has no valid record"))?;
+        // What the counterpart would reject is better refused here.
+        officer::verify_content(
+            &self.core,
+            &self.content,
+            Some(&signature),
+            self.from,
+            &own.signing_key,
+            self.created_at,
+        )
+        .map_err(|e| Refusal::new(RefusalCode::BadSignature, e.to_string()))?;
+        let plaintext = wire::Plaintext {
+            content: self.content.clone().into(),
+            officer: Some(signature),
+            countersigners: Vec::new(),
+        };
+        let plaintext = Zeroizing::new(plaintext.encode_to_vec());
+        let content_key = ContentKey::generate(entropy);
+        let body = Bytes::from(content_key.seal_body(&self.core, &plaintext).map_err(failed)?);
+        let (mut wraps, mut recipients) = (Vec::new(), Vec::new());
+        for &to in &self.to {
+            let (wrap, key_sha256) = self.wrap(&content_key, to, directory, entropy)?;
+            recipients.push(wire::RecipientCommitment {
+                key_sha256: Bytes::copy_from_slice(&key_sha256),
+                wrap_sha256: Bytes::copy_from_slice(&sha256(&[&wrap])),
+            });
+            wraps.push(Bytes::from(wrap));
+        }
+        let (stat_block, stat_salt, stat_sha256) = self
+            .statistics
+            .map(|statistics| (statistics.block, statistics.salt, statistics.sha256))
+            .unwrap_or_default();
+        let commitments = wire::Commitments {
+            body_sha256: Bytes::copy_from_slice(&sha256(&[&body])),
+            body_size: body.len() as u64,
+            key_commitment: Bytes::copy_from_slice(&content_key.commitment()),
+            recipients,
+            attachments: Vec::new(),
+            stat_sha256,
+        };
+        let header = wire::Header { core: self.core, commitments: Some(commitments) };
+        Ok(Sealed {
+            message_id: self.message_id,
+            thread_id: self.thread_id,
+            header: header.encode_to_vec().into(),
+            erasable: wire::ErasableSide { wraps, stat_block, stat_salt },
+            body,
+            content_key,
+        })
+    }
+
+    fn wrap(
+        &self,
+        content_key: &ContentKey,
+        to: OfficeId,
+        directory: &Directory,
+        entropy: &dyn Entropy,
+    ) -> Result<(Vec<u8>, [u8; 32]), Refusal> {
+        let size = directory.size();
+        if directory.office(to, size).is_none() {
+            return Err(Refusal::new(RefusalCode::UnknownRecipient, format!("{to} has no valid office record")));
+        }
+        let key = directory
+            .newest_key(to, self.suite, self.created_at, size)
+            .ok_or_else(|| Refusal::new(RefusalCode::UnknownKey, format!("{to} has no key of this suite")))?;
+        let wrap = content_key.wrap(&self.core, self.message_id, &key.key, entropy).map_err(failed)?;
+        Ok((wrap, key.sha256))
+    }
+}

@@ -1,0 +1,345 @@
+//! The node's store: a journal of records and one of bodies, synced at the same time, written by one thread; the state
+//! they add up to is in memory.
+//!
+//! Invariants:
+//! - A write is answered after it is durable, and the state shows durable records only.
+//! - A message arrives once: a second arrival of the same id is not written.
+//! - A failed write or sync is final for the process.
+
+use std::{
+    io,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
+    thread,
+};
+
+use liaison_log::{
+    disk::Disk,
+    journal::{Journal as _, JournalReader, Position, file::SegmentedJournal, sync_all},
+};
+use liaison_proto::{
+    Bytes, ProtoMessage as _,
+    failure::chain,
+    header::Header,
+    ids::{MessageId, OfficeId},
+    wire,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{record::NodeRecord, state::State};
+
+const RECORDS: &str = "records";
+const BODIES: &str = "bodies";
+/// Everything before this record is synced.
+const KIND_SYNCED: u8 = 255;
+const SYNCED: [u8; 8] = *b"SYNCED\0\x01";
+const MAX_BATCH: usize = 128;
+const MAX_WAITING: usize = 1024;
+
+/// Why the store could not be opened or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Reading or writing failed.
+    #[error("the store could not be read or written")]
+    Io(#[from] io::Error),
+    /// There is none.
+    #[error("there is no store here; create one with: node init")]
+    Missing,
+    /// Records that were synced are no longer intact.
+    #[error("the store is damaged: {0}")]
+    Damaged(String),
+    /// The store stopped after an earlier failure.
+    #[error("the store has stopped after a failure; restart the node")]
+    Stopped,
+}
+
+/// A record to write, with its body when it has one.
+#[derive(Debug)]
+pub struct Write {
+    /// The record.
+    pub record: NodeRecord,
+    /// Erasable side and body, for records of messages.
+    pub body: Option<wire::Envelope>,
+}
+
+impl From<NodeRecord> for Write {
+    fn from(record: NodeRecord) -> Self {
+        Self { record, body: None }
+    }
+}
+
+struct Request {
+    writes: Vec<Write>,
+    done: oneshot::Sender<bool>,
+}
+
+/// A handle to the store.
+#[derive(Clone)]
+pub struct Store {
+    requests: mpsc::Sender<Request>,
+    state: Arc<RwLock<State>>,
+    records: Arc<dyn JournalReader>,
+    bodies: Arc<dyn JournalReader>,
+    changed: watch::Sender<u64>,
+    stopped: watch::Receiver<bool>,
+}
+
+struct Writer {
+    records: SegmentedJournal,
+    bodies: SegmentedJournal,
+    state: Arc<RwLock<State>>,
+    changed: watch::Sender<u64>,
+    unmarked: bool,
+}
+
+/// Creates an empty store.
+///
+/// # Errors
+/// When there is one already, or the device fails.
+pub fn create(disk: &Arc<dyn Disk>, segment_bytes: u32) -> io::Result<()> {
+    SegmentedJournal::create(Arc::clone(disk), BODIES, segment_bytes)?;
+    SegmentedJournal::create(Arc::clone(disk), RECORDS, segment_bytes)?;
+    disk.sync_directory("")
+}
+
+struct Found {
+    position: Position,
+    sequence: u64,
+    kind: u8,
+    body: Option<Position>,
+    payload: Bytes,
+}
+
+impl Store {
+    /// Opens the store of an office: only what was written behind the last synced point may be cut.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn open(disk: &Arc<dyn Disk>, segment_bytes: u32, office: OfficeId) -> Result<Self, StoreError> {
+        let mut state = State::new(office);
+        let mut unsynced: Vec<Found> = Vec::new();
+        let mut synced_at = None;
+        let opened = SegmentedJournal::open(Arc::clone(disk), RECORDS, segment_bytes, None, |position, record| {
+            if record.kind == KIND_SYNCED {
+                synced_at = Some(position);
+                return unsynced.drain(..).try_for_each(|found| apply(&mut state, found));
+            }
+            let packed = record.payload.first_chunk::<8>().ok_or(io::ErrorKind::InvalidData)?;
+            let packed = u64::from_le_bytes(*packed);
+            let body = (packed != u64::MAX).then(|| Position::from_u64(packed));
+            let (kind, sequence, payload) = (record.kind, record.sequence, record.payload.slice(8..));
+            unsynced.push(Found { position, sequence, kind, body, payload });
+            Ok(())
+        });
+        let (mut records, tail) = match opened {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(StoreError::Missing),
+            Err(e) if e.kind() == io::ErrorKind::InvalidData => return Err(StoreError::Damaged(e.to_string())),
+            opened => opened?,
+        };
+        if tail.torn && records.any_beyond_end(KIND_SYNCED, SYNCED.len(), records.sequence())? {
+            return Err(StoreError::Damaged("a record is damaged, and later ones were synced".into()));
+        }
+        let (mut bodies, bodies_tail) =
+            SegmentedJournal::open(Arc::clone(disk), BODIES, segment_bytes, None, |_, _| Ok(()))?;
+        let reader = bodies.reader();
+        let mut cut = tail.torn.then_some((tail.end, records.sequence()));
+        for found in unsynced {
+            if found.body.is_some_and(|body| reader.read(body).is_err()) {
+                cut = Some((found.position, found.sequence));
+                break;
+            }
+            apply(&mut state, found)?;
+        }
+        if let Some((end, sequence)) = cut {
+            tracing::warn!("records that were never synced were cut");
+            records.cut(end, sequence)?;
+        }
+        if bodies_tail.torn {
+            bodies.cut(bodies_tail.end, bodies.sequence())?;
+        }
+        // What is kept may be known to the operating system and not to the disk.
+        records.rewrite(synced_at.unwrap_or(Position { segment: 0, offset: 0 }))?;
+        bodies.rewrite(Position { segment: bodies.end().segment, offset: 0 })?;
+        Self::start(records, bodies, state)
+    }
+
+    fn start(records: SegmentedJournal, bodies: SegmentedJournal, state: State) -> Result<Self, StoreError> {
+        let state = Arc::new(RwLock::new(state));
+        let changed = watch::Sender::new(0);
+        let (requests, waiting) = mpsc::channel(MAX_WAITING);
+        let (stop, stopped) = watch::channel(false);
+        let store = Self {
+            requests,
+            state: Arc::clone(&state),
+            records: records.reader(),
+            bodies: bodies.reader(),
+            changed: changed.clone(),
+            stopped,
+        };
+        let mut writer = Writer { records, bodies, state, changed, unmarked: true };
+        thread::Builder::new().name("store".into()).spawn(move || {
+            if let Err(error) = writer.run(waiting) {
+                tracing::error!(error = chain(&error), "the store has stopped");
+            }
+            stop.send_replace(true);
+        })?;
+        Ok(store)
+    }
+
+    /// Writes records, all or none after a crash is not promised: order is. Returns false when it was an arrival that
+    /// the store has already.
+    ///
+    /// # Errors
+    /// [`StoreError::Stopped`].
+    pub async fn write(&self, writes: Vec<Write>) -> Result<bool, StoreError> {
+        let (done, answer) = oneshot::channel();
+        self.requests.send(Request { writes, done }).await.map_err(|_| StoreError::Stopped)?;
+        answer.await.map_err(|_| StoreError::Stopped)
+    }
+
+    /// The durable state.
+    pub fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells when the state has changed.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Completes when the store has stopped.
+    pub async fn stopped(&self) {
+        let mut stopped = self.stopped.clone();
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    }
+
+    /// Reads a record back.
+    ///
+    /// # Errors
+    /// When it is not intact.
+    pub fn record(&self, position: Position) -> io::Result<NodeRecord> {
+        let record = self.records.read(position)?;
+        if record.payload.len() < 8 {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        NodeRecord::decode(record.kind, &record.payload.slice(8..))
+    }
+
+    /// Puts an envelope together again from its header, signature and stored body.
+    ///
+    /// # Errors
+    /// When the body is not intact.
+    pub fn envelope(
+        &self,
+        header: &Header,
+        signature: Option<&wire::Signature>,
+        body: Position,
+    ) -> io::Result<wire::Envelope> {
+        let stored = self.bodies.read(body)?.payload;
+        let stored = wire::Envelope::decode(stored).map_err(io::Error::other)?;
+        let (header, office_signature) = (header.bytes().clone(), signature.cloned());
+        Ok(wire::Envelope { header, office_signature, erasable: stored.erasable, body: stored.body })
+    }
+}
+
+fn apply(state: &mut State, found: Found) -> io::Result<()> {
+    let record = NodeRecord::decode(found.kind, &found.payload)?;
+    state
+        .apply(record, found.position, found.body)
+        .map_err(|problem| io::Error::new(io::ErrorKind::InvalidData, problem))
+}
+
+/// The id of a message that arrives with these writes.
+fn arrival(writes: &[Write]) -> Option<MessageId> {
+    writes.iter().find_map(|write| match &write.record {
+        NodeRecord::Arrived(arrived) => {
+            Header::parse(arrived.header.clone()).ok().map(|header| header.core().message_id)
+        }
+        _ => None,
+    })
+}
+
+impl Writer {
+    fn run(&mut self, mut waiting: mpsc::Receiver<Request>) -> io::Result<()> {
+        loop {
+            let first = match waiting.try_recv() {
+                Ok(first) => first,
+                Err(mpsc::error::TryRecvError::Disconnected) => return self.mark(),
+                Err(mpsc::error::TryRecvError::Empty) => {
+                    self.mark()?;
+                    match waiting.blocking_recv() {
+                        Some(first) => first,
+                        None => return Ok(()),
+                    }
+                }
+            };
+            let mut batch = vec![first];
+            while batch.len() < MAX_BATCH
+                && let Ok(next) = waiting.try_recv()
+            {
+                batch.push(next);
+            }
+            self.commit(batch)?;
+        }
+    }
+
+    /// Records that everything before is synced.
+    fn mark(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.unmarked) {
+            self.records.append(KIND_SYNCED, &[&SYNCED])?;
+            sync_all(&self.records.take_unsynced())?;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, batch: Vec<Request>) -> io::Result<()> {
+        if std::mem::take(&mut self.unmarked) {
+            self.records.append(KIND_SYNCED, &[&SYNCED])?;
+        }
+        let mut written = Vec::new();
+        let mut answers = Vec::with_capacity(batch.len());
+        let mut arrivals: Vec<MessageId> = Vec::new();
+        for Request { writes, done } in batch {
+            if let Some(id) = arrival(&writes) {
+                let known = self.state.read().unwrap_or_else(PoisonError::into_inner).incoming.contains_key(&id);
+                if known || arrivals.contains(&id) {
+                    answers.push((done, false));
+                    continue;
+                }
+                arrivals.push(id);
+            }
+            for Write { record, body } in writes {
+                let body = match body {
+                    Some(body) => Some(self.bodies.append(1, &[&body.encode_to_vec()])?),
+                    None => None,
+                };
+                let (kind, bytes) = record.encode();
+                let packed = body.map_or(u64::MAX, Position::to_u64).to_le_bytes();
+                let position = self.records.append(kind, &[&packed, &bytes])?;
+                written.push((record, position, body));
+            }
+            answers.push((done, true));
+        }
+        self.sync()?;
+        self.unmarked = true;
+        {
+            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            for (record, position, body) in written {
+                state.apply(record, position, body).map_err(io::Error::other)?;
+            }
+        }
+        self.changed.send_modify(|n| *n += 1);
+        answers.into_iter().for_each(|(done, answer)| drop(done.send(answer)));
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let (records, bodies) = (self.records.take_unsynced(), self.bodies.take_unsynced());
+        thread::scope(|scope| {
+            let other = scope.spawn(|| sync_all(&bodies));
+            let first = sync_all(&records);
+            let second = other.join().unwrap_or_else(|_| Err(io::Error::other("the syncing thread failed")));
+            first.and(second)
+        })
+    }
+}

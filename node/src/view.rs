@@ -1,0 +1,177 @@
+//! Messages as officers see them: true states, each with its time and its entry in the log.
+
+use liaison_casework::catalogue::{kind_name, short_name};
+use liaison_log::leaf::statement_name;
+use liaison_proto::{
+    clock::UnixMillis,
+    header::Core,
+    ids::{MessageId, OfficeId},
+    wire::{Kind, StatementKind},
+};
+use serde_json::{Value, json};
+
+use crate::state::{EvidenceState, Incoming, Outgoing, State, Submission};
+
+fn when(time: UnixMillis) -> Value {
+    json!(time.to_string())
+}
+
+/// The envelope's codes: no content, no person.
+#[must_use]
+pub fn core(core: &Core) -> Value {
+    json!({
+        "message": core.message_id,
+        "thread": core.thread_id,
+        "kind": kind_name(core.kind),
+        "step": short_name("STEP_", core.step.as_str_name()),
+        "in_reply_to": core.in_reply_to,
+        "from": core.from,
+        "to": core.to,
+        "corridor": core.corridor,
+        "created_at": when(core.created_at),
+        "due_at": core.due_at.map(when),
+        "priority": short_name("PRIORITY_", core.priority.as_str_name()),
+        "handling": short_name("HANDLING_", core.handling.as_str_name()),
+        "tlp": short_name("TLP_", core.tlp.as_str_name()),
+        "data_class": short_name("DATA_CLASS_", core.data_class.as_str_name()),
+        "legal_basis": core.legal_basis.iter().map(|b| short_name("LEGAL_BASIS_", b.as_str_name())).collect::<Vec<_>>(),
+        "purpose": short_name("PURPOSE_", core.purpose.as_str_name()),
+        "language": core.language,
+        "exercise": core.exercise,
+    })
+}
+
+/// The answer of `office` to a message, when one arrived: ACKED or DECLINED.
+fn answer_of(state: &State, message: MessageId, office: OfficeId) -> Option<(&'static str, MessageId)> {
+    let replies = state.replies.get(&message)?;
+    replies.iter().rev().find_map(|reply| {
+        let core = state.incoming.get(reply).map(|incoming| incoming.header.core())?;
+        let named = match core.kind {
+            Kind::Ack => "ACKED",
+            Kind::Decline => "DECLINED",
+            _ => return None,
+        };
+        (core.from == office).then_some((named, *reply))
+    })
+}
+
+fn own_answer(state: &State, message: MessageId) -> Option<&'static str> {
+    let replies = state.replies.get(&message)?;
+    replies.iter().rev().find_map(|reply| match state.outgoing.get(reply)?.header.core().kind {
+        Kind::Ack => Some("ACKED"),
+        Kind::Decline => Some("DECLINED"),
+        _ => None,
+    })
+}
+
+/// Where an own message stands with one recipient.
+fn recipient_state(state: &State, outgoing: &Outgoing, office: OfficeId) -> &'static str {
+    let stated = |kind: StatementKind| outgoing.evidence.iter().any(|e| e.office == office && e.kind == kind);
+    if let Some((answer, _)) = answer_of(state, outgoing.header.core().message_id, office) {
+        return answer;
+    }
+    match &outgoing.submission {
+        Submission::Queued => "QUEUED",
+        Submission::Refused { .. } => "REFUSED",
+        Submission::Receipted { .. } if stated(StatementKind::Retrieved) => "RETRIEVED",
+        Submission::Receipted { .. } if stated(StatementKind::CannotOpen) => "CANNOT_OPEN",
+        Submission::Receipted { .. } if stated(StatementKind::Delivered) => "DELIVERED",
+        Submission::Receipted { .. } => "ACCEPTED",
+    }
+}
+
+/// A line of the outbox.
+#[must_use]
+pub fn outgoing(state: &State, outgoing: &Outgoing) -> Value {
+    let header = outgoing.header.core();
+    let mut value = core(header);
+    let numbers = match &outgoing.submission {
+        Submission::Receipted { numbers, .. } => numbers.clone(),
+        _ => Vec::new(),
+    };
+    let recipients: Vec<Value> = header
+        .to
+        .iter()
+        .enumerate()
+        .map(|(i, &office)| {
+            json!({
+                "office": office,
+                "state": recipient_state(state, outgoing, office),
+                "number": numbers.get(i),
+                "answer": answer_of(state, header.message_id, office).map(|(_, id)| id),
+            })
+        })
+        .collect();
+    value["recipients"] = json!(recipients);
+    if let Submission::Refused { code, detail } = &outgoing.submission {
+        value["refusal"] = json!({"code": code, "detail": detail});
+    }
+    value
+}
+
+/// A line of the inbox.
+#[must_use]
+pub fn incoming(state: &State, incoming: &Incoming) -> Value {
+    let mut value = core(incoming.header.core());
+    let stated = |kind: StatementKind| incoming.statements.get(&i32::from(kind));
+    let position = if let Some(answer) = own_answer(state, incoming.header.core().message_id) {
+        answer
+    } else if stated(StatementKind::CannotOpen).is_some() {
+        "CANNOT_OPEN"
+    } else if stated(StatementKind::Retrieved).is_some() {
+        "OPENED"
+    } else {
+        "LOCKED"
+    };
+    value["state"] = json!(position);
+    value["number"] = json!(incoming.number);
+    value["accepted_at"] = when(incoming.time);
+    value["arrived_at"] = when(incoming.at);
+    value
+}
+
+fn event(what: &str, at: UnixMillis, by: Option<OfficeId>, entry: Option<u64>) -> Value {
+    json!({"what": what, "at": at.to_string(), "by": by, "entry": entry})
+}
+
+fn evidence_event(evidence: &EvidenceState) -> Value {
+    event(statement_name(evidence.kind), evidence.time, Some(evidence.office), Some(evidence.index.0))
+}
+
+/// Everything that happened to a message, in the order of time, with its entries in the log.
+#[must_use]
+pub fn history(state: &State, id: MessageId) -> Vec<Value> {
+    let mut events: Vec<(UnixMillis, Value)> = Vec::new();
+    if let Some(outgoing) = state.outgoing.get(&id) {
+        let core = outgoing.header.core();
+        events.push((core.created_at, event("SIGNED", core.created_at, Some(core.from), None)));
+        if let Submission::Receipted { index, time, .. } = &outgoing.submission {
+            events.push((*time, event("ACCEPTED", *time, None, Some(index.0))));
+        }
+        events.extend(outgoing.evidence.iter().map(|evidence| (evidence.time, evidence_event(evidence))));
+    }
+    if let Some(incoming) = state.incoming.get(&id) {
+        let core = incoming.header.core();
+        events.push((core.created_at, event("SIGNED", core.created_at, Some(core.from), None)));
+        events.push((incoming.time, event("ACCEPTED", incoming.time, None, Some(incoming.index.0))));
+        events.push((incoming.at, event("ARRIVED", incoming.at, None, None)));
+        for (kind, statement) in &incoming.statements {
+            let kind = StatementKind::try_from(*kind).unwrap_or_default();
+            let at = liaison_log::leaf::Statement::parse(&statement.attested.statement).map_or(incoming.at, |s| s.at);
+            let by = core.to.iter().copied().find(|to| Some(*to) == state.office());
+            events.push((at, event(statement_name(kind), at, by, statement.index.map(|index| index.0))));
+        }
+    }
+    for reply in state.replies.get(&id).into_iter().flatten() {
+        let core = state
+            .incoming
+            .get(reply)
+            .map(|incoming| incoming.header.core())
+            .or_else(|| state.outgoing.get(reply).map(|outgoing| outgoing.header.core()));
+        if let Some(core) = core {
+            events.push((core.created_at, event(kind_name(core.kind), core.created_at, Some(core.from), None)));
+        }
+    }
+    events.sort_by_key(|(at, _)| *at);
+    events.into_iter().map(|(_, event)| event).collect()
+}
