@@ -121,7 +121,7 @@ impl Store {
         let opened = SegmentedJournal::open(Arc::clone(disk), RECORDS, segment_bytes, None, |position, record| {
             if record.kind == KIND_SYNCED {
                 synced_at = Some(position);
-                return unsynced.drain(..).try_for_each(|found| apply(&mut state, found));
+                return unsynced.drain(..).try_for_each(|found| apply(&mut state, &found));
             }
             let packed = record.payload.first_chunk::<8>().ok_or(io::ErrorKind::InvalidData)?;
             let packed = u64::from_le_bytes(*packed);
@@ -147,7 +147,7 @@ impl Store {
                 cut = Some((found.position, found.sequence));
                 break;
             }
-            apply(&mut state, found)?;
+            apply(&mut state, &found)?;
         }
         if let Some((end, sequence)) = cut {
             tracing::warn!("records that were never synced were cut");
@@ -242,7 +242,7 @@ impl Store {
     }
 }
 
-fn apply(state: &mut State, found: Found) -> io::Result<()> {
+fn apply(state: &mut State, found: &Found) -> io::Result<()> {
     let record = NodeRecord::decode(found.kind, &found.payload)?;
     state
         .apply(record, found.position, found.body)
@@ -329,7 +329,10 @@ impl Writer {
             }
         }
         self.changed.send_modify(|n| *n += 1);
-        answers.into_iter().for_each(|(done, answer)| drop(done.send(answer)));
+        for (done, answer) in answers {
+            // Whoever asked may have gone away.
+            let _ = done.send(answer);
+        }
         Ok(())
     }
 

@@ -1,1 +1,23 @@
+//! The world: a charter, a broker and nodes as real processes on loopback, for the demo and the tests.
+//!
+//! Out of scope: what is tested (in `tests/all`).
+//!
+//! Invariants:
+//! - Processes talk to loopback only, and end with whoever started them.
+//! - Every role runs through the library entry point of its real binary ([`roles`]).
 
+pub mod demo;
+pub mod roles;
+pub mod world;
+
+/// Sample case files, as they lie under `deploy/samples/`.
+pub mod samples {
+    /// Lao Cai to Hekou: a missing girl.
+    pub const CASE_NOTICE: &str = include_str!("../../deploy/samples/case-notice.yaml");
+    /// A second sighting.
+    pub const FOLLOW_UP: &str = include_str!("../../deploy/samples/follow-up-notice.yaml");
+    /// A routine notice, as JSON.
+    pub const ROUTINE: &str = include_str!("../../deploy/samples/routine-notice.json");
+    /// An end-to-end test.
+    pub const CHAIN_TEST: &str = include_str!("../../deploy/samples/chain-test.yaml");
+}

@@ -1,0 +1,114 @@
+//! Copying both logs from the broker: `<out>/directory` and `<out>/exchange`, each a C2SP tile directory.
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use liaison_link::{
+    dial::{self, BadBrokerName},
+    tls::{self, Identity, TlsError},
+};
+use liaison_log::{
+    disk::OsDisk,
+    mirror::{Mirror, MirrorError},
+    remote::RemoteLog,
+};
+use liaison_proto::{
+    charter::{Charter, LogIdentity},
+    failure::chain,
+    wire::LogName,
+};
+use tonic::Status;
+
+use crate::finding::{Finding, FindingCode};
+
+/// Names of the two logs, which are also the names of their directories.
+pub const LOGS: [(&str, LogName); 2] = [("directory", LogName::Directory), ("exchange", LogName::Exchange)];
+
+/// Where to mirror from, and as whom.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The broker's address.
+    pub broker: SocketAddr,
+    /// The auditor's certificate chain.
+    pub certificate: PathBuf,
+    /// The auditor's key.
+    pub key: PathBuf,
+}
+
+/// Why mirroring failed without saying anything about the log.
+#[derive(Debug, thiserror::Error)]
+pub enum MirrorFailed {
+    /// TLS cannot be set up.
+    #[error("TLS cannot be set up")]
+    Tls(#[from] TlsError),
+    /// The charter's broker name is not usable.
+    #[error("the broker cannot be dialled")]
+    BrokerName(#[from] BadBrokerName),
+    /// The broker did not answer, or refused.
+    #[error("reading the {0} log from the broker failed")]
+    Source(&'static str, #[source] Box<Status>),
+    /// The copy cannot be written.
+    #[error("the copy could not be written")]
+    Io(#[from] io::Error),
+}
+
+/// What mirroring did to one log.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Mirrored {
+    /// "directory" or "exchange".
+    pub log: &'static str,
+    /// Entries in the copy.
+    pub size: u64,
+    /// Entries that were new.
+    pub added: u64,
+}
+
+/// The identity of a log by its directory's name.
+#[must_use]
+pub fn identity<'a>(charter: &'a Charter, log: &str) -> &'a LogIdentity {
+    if log == "directory" { charter.directory_log() } else { charter.exchange_log() }
+}
+
+/// Brings the copies in `out` up to date. A log that contradicts its own past is a finding, and its copy stays.
+///
+/// # Errors
+/// [`MirrorFailed`] when the broker cannot be reached or the copy not written.
+pub async fn mirror(
+    charter: &Charter,
+    source: &Source,
+    out: &Path,
+) -> Result<(Vec<Mirrored>, Vec<Finding>), MirrorFailed> {
+    let file = charter.file();
+    let identity_pem = Identity::read(&source.certificate, &source.key)?;
+    let tls = tls::client_config(&file.broker.ca, identity_pem, file.require_post_quantum)?;
+    let channel = dial::channel(charter, source.broker, tls, dial::tcp())?;
+    let (mut done, mut findings) = (Vec::new(), Vec::new());
+    for (log, name) in LOGS {
+        let disk = Arc::new(OsDisk::new(out.join(log)));
+        let mut mirror = match Mirror::open(disk, identity(charter, log).clone()) {
+            Err(e) if e.kind() == io::ErrorKind::InvalidData => {
+                findings.push(Finding::of_log(FindingCode::CopyDamaged, log, e.to_string()));
+                continue;
+            }
+            mirror => mirror?,
+        };
+        match mirror.update(&RemoteLog::new(channel.clone(), name)).await {
+            Ok(added) => done.push(Mirrored { log, size: mirror.entries().len() as u64, added }),
+            Err(MirrorError::Source(status)) => return Err(MirrorFailed::Source(log, Box::new(status))),
+            Err(MirrorError::Disk(error)) => return Err(error.into()),
+            Err(error) => {
+                let code = match &error {
+                    MirrorError::Checkpoint(_) => FindingCode::CheckpointBad,
+                    MirrorError::RolledBack { .. } => FindingCode::RolledBack,
+                    _ => FindingCode::TreeDiffers,
+                };
+                findings.push(Finding::of_log(code, log, chain(&error)));
+            }
+        }
+    }
+    Ok((done, findings))
+}

@@ -1,0 +1,112 @@
+//! Verifying a copy, offline: checkpoints and trees, every signature by the directory as it was then, every rule of the
+//! exchange log.
+
+use std::{io, path::Path, sync::Arc, thread};
+
+use liaison_log::{disk::OsDisk, exchange::ExchangeState, leaf::ExchangeLeaf, mirror::Mirror, verify::verify_entry};
+use liaison_proto::{Bytes, charter::Charter, directory::Directory, failure::chain, ids::LogIndex};
+
+use crate::{
+    finding::{Finding, FindingCode},
+    mirror::identity,
+};
+
+/// A copy that was read and replayed.
+pub struct Replay {
+    /// The directory it adds up to.
+    pub directory: Directory,
+    /// Parsed entries of the exchange log; none where an entry does not parse.
+    pub entries: Vec<Option<ExchangeLeaf>>,
+    /// Their bytes.
+    pub leaves: Vec<Bytes>,
+    /// The state they add up to.
+    pub state: ExchangeState,
+    /// Size of the directory log.
+    pub directory_size: u64,
+    /// Everything found.
+    pub findings: Vec<Finding>,
+}
+
+fn read(copy: &Path, charter: &Charter, log: &'static str, findings: &mut Vec<Finding>) -> io::Result<Vec<Bytes>> {
+    let disk = Arc::new(OsDisk::new(copy.join(log)));
+    match Mirror::open(disk, identity(charter, log).clone()) {
+        Ok(mirror) if mirror.checkpoint().is_none() => {
+            findings.push(Finding::of_log(FindingCode::CopyDamaged, log, "there is no copy here; run: audit mirror"));
+            Ok(Vec::new())
+        }
+        Ok(mirror) => Ok(mirror.entries().to_vec()),
+        Err(e)
+            if matches!(
+                e.kind(),
+                io::ErrorKind::InvalidData | io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof
+            ) =>
+        {
+            findings.push(Finding::of_log(FindingCode::CopyDamaged, log, e.to_string()));
+            Ok(Vec::new())
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// Reads and verifies the copy in a directory that [`crate::mirror`] made.
+///
+/// # Errors
+/// When the device fails; what is wrong with the copy is a finding.
+pub fn verify(copy: &Path, charter: &Charter) -> io::Result<Replay> {
+    let mut findings = Vec::new();
+    let records = read(copy, charter, "directory", &mut findings)?;
+    let mut directory = Directory::new(charter.clone());
+    for (index, record) in records.iter().enumerate() {
+        if let Err(error) = directory.apply_leaf(record) {
+            let index = LogIndex(index as u64);
+            findings.push(Finding::of_entry(FindingCode::RecordBad, "directory", index, chain(&error)));
+            // What follows was judged by a state that nobody can reconstruct.
+            break;
+        }
+    }
+    let leaves = read(copy, charter, "exchange", &mut findings)?;
+    let mut state = ExchangeState::default();
+    let mut entries = Vec::with_capacity(leaves.len());
+    for (index, leaf) in leaves.iter().enumerate() {
+        let index = LogIndex(index as u64);
+        match ExchangeLeaf::parse(leaf) {
+            Err(error) => {
+                findings.push(Finding::of_entry(FindingCode::EntryMalformed, "exchange", index, error.to_string()));
+                entries.push(None);
+            }
+            Ok(entry) => {
+                if let Err(violation) = state.apply(index, &entry) {
+                    let code = FindingCode::from(&violation);
+                    findings.push(Finding::of_entry(code, "exchange", index, violation.to_string()));
+                }
+                entries.push(Some(entry));
+            }
+        }
+    }
+    findings.extend(check_signatures(&entries, &directory));
+    let directory_size = records.len() as u64;
+    Ok(Replay { directory, entries, leaves, state, directory_size, findings })
+}
+
+/// Every office signature, one by one and strictly, on all cores.
+fn check_signatures(entries: &[Option<ExchangeLeaf>], directory: &Directory) -> Vec<Finding> {
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let share = entries.len().div_ceil(threads).max(1);
+    let check = |first: usize, part: &[Option<ExchangeLeaf>]| -> Vec<Finding> {
+        let finding = |(offset, entry): (usize, &Option<ExchangeLeaf>)| {
+            let error = verify_entry(entry.as_ref()?, directory).err()?;
+            let index = LogIndex((first + offset) as u64);
+            Some(Finding::of_entry(FindingCode::from(&error), "exchange", index, chain(&error)))
+        };
+        part.iter().enumerate().filter_map(finding).collect()
+    };
+    thread::scope(|scope| {
+        let parts: Vec<_> = entries
+            .chunks(share)
+            .enumerate()
+            .map(|(number, part)| scope.spawn(move || check(number * share, part)))
+            .collect();
+        // A thread that panics takes the audit with it: a part that nobody checked is no clean part.
+        parts.into_iter().flat_map(|part| part.join().unwrap_or_else(|e| std::panic::resume_unwind(e))).collect()
+    })
+}
