@@ -115,6 +115,9 @@ fn malformed(field: &str, problem: &str) -> Refusal {
 }
 
 fn parse_core(core: wire::Core) -> Result<Core, Refusal> {
+    if core.version == 0 {
+        return Err(malformed("version", "is missing"));
+    }
     if core.version != VERSION {
         let detail = format!("header version {}, this party reads {VERSION}", core.version);
         return Err(Refusal::new(RefusalCode::UnsupportedVersion, detail));

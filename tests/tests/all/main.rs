@@ -1,1 +1,15 @@
+//! All tests, in one binary. Each is a sentence about a promise.
 
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "in a test, a panic is the verdict")]
+
+mod certificates;
+mod cli;
+mod crash;
+mod formats;
+mod journey;
+mod recovery;
+mod refusals;
+mod support;
+mod tampering;
+mod tidy;
+mod unlocking;

@@ -1,0 +1,131 @@
+//! Keys at rest and unlocked keys.
+
+use std::{path::Path, sync::Arc};
+
+use liaison_certs_dev::{members::Members, roles};
+use liaison_link::local::PeerUid;
+use liaison_log::disk::{Disk, OsDisk};
+use liaison_node::{
+    key_table::{KeyTable, KeyTableError},
+    keystore::{Keystore, KeystoreError},
+    vault::Vault,
+};
+use liaison_proto::{
+    clock::{ManualClock, UnixMillis},
+    entropy::OsEntropy,
+    ids::MessageId,
+    key_file::PrivateKey,
+    seal::ContentKey,
+};
+
+const PASSPHRASE: &[u8] = b"first passphrase";
+
+fn keystore(directory: &Path) -> Keystore {
+    roles::make(&directory.join("dev"), &Members::built_in().unwrap(), UnixMillis(1_800_000_000_000), &OsEntropy)
+        .unwrap();
+    let keystore = Keystore::new(directory.join("keystore"));
+    keystore.import(&directory.join("dev/offices/VN-BLO-LCA"), PASSPHRASE, &OsEntropy).unwrap();
+    keystore
+}
+
+/// An unlocked key lives some minutes, serves only the user who unlocked it, and a wrong passphrase opens nothing.
+#[test]
+fn an_unlocked_key_lives_some_minutes_and_is_bound_to_its_user() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::new(UnixMillis(1_800_000_000_000)));
+    let vault = Vault::new(keystore(directory.path()), Arc::<ManualClock>::clone(&clock), 600_000);
+    let (lan, other) = (PeerUid(1000), PeerUid(1001));
+    assert!(matches!(vault.unlock(lan, "nguyen.lan", b"wrong"), Err(KeystoreError::WrongPassphrase)));
+    assert!(matches!(vault.unlock(lan, "../../etc/passwd", PASSPHRASE), Err(KeystoreError::UnknownOfficer(_))));
+    assert!(vault.officer(lan).is_err() && vault.office().is_err());
+    vault.unlock(lan, "nguyen.lan", PASSPHRASE).unwrap();
+    assert_eq!(vault.officer(lan).unwrap().officer_id, "nguyen.lan");
+    assert!(vault.officer(other).is_err(), "another user signs with her key");
+    clock.advance(599_000);
+    assert!(vault.officer(lan).is_ok());
+    clock.advance(2_000);
+    assert!(vault.officer(lan).is_err(), "her key outlived its minutes");
+    assert!(vault.office().is_ok(), "the office still opens what arrives");
+    vault.lock();
+    assert!(vault.office().is_err());
+}
+
+/// A changed passphrase opens, the old one does not, and the other officer's is as it was.
+#[test]
+fn a_passphrase_can_be_changed() {
+    let directory = tempfile::tempdir().unwrap();
+    let keystore = keystore(directory.path());
+    keystore.change_passphrase("nguyen.lan", PASSPHRASE, b"second", &OsEntropy).unwrap();
+    assert!(matches!(keystore.unlock("nguyen.lan", PASSPHRASE), Err(KeystoreError::WrongPassphrase)));
+    keystore.unlock("nguyen.lan", b"second").unwrap();
+    keystore.unlock("tran.hung", PASSPHRASE).unwrap();
+}
+
+/// A stolen disk: no secret of office or officer stands readable in the keystore, but for those that work while locked.
+#[test]
+fn a_stolen_disk_holds_no_readable_secret() {
+    let directory = tempfile::tempdir().unwrap();
+    let _ = keystore(directory.path());
+    let dev = directory.path().join("dev/offices/VN-BLO-LCA");
+    let secret =
+        |name: &str| std::fs::read_to_string(dev.join(name)).unwrap().split(' ').next_back().unwrap().trim().to_owned();
+    let mut everything = Vec::new();
+    for place in ["keystore", "keystore/slots"] {
+        for entry in std::fs::read_dir(directory.path().join(place)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                use std::os::unix::fs::PermissionsExt as _;
+                assert_eq!(
+                    path.metadata().unwrap().permissions().mode() & 0o077,
+                    0,
+                    "{} is readable by others",
+                    path.display()
+                );
+                everything.extend(std::fs::read(path).unwrap());
+            }
+        }
+    }
+    let holds = |words: &str| everything.windows(words.len()).any(|window| window == words.as_bytes());
+    for name in ["signing.key", "encryption-xwing.key", "encryption-x25519.key", "officers/nguyen.lan.key"] {
+        assert!(!holds(&secret(name)), "{name} is readable");
+    }
+    assert!(holds(&secret("receipt.key")), "the receipt key works while the node is locked");
+}
+
+/// Content keys survive a restart, under the storage key only.
+#[test]
+fn content_keys_survive_a_restart_under_the_storage_key_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let keystore = keystore(directory.path());
+    let (keys, _) = keystore.unlock("nguyen.lan", PASSPHRASE).unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(OsDisk::new(directory.path().join("store")));
+    std::fs::create_dir_all(directory.path().join("store")).unwrap();
+    KeyTable::create(disk.as_ref()).unwrap();
+    let id = |n: i64| MessageId::new(UnixMillis(n), &OsEntropy);
+    let (thread, first, second) = (id(1), id(2), id(3));
+    let (one, two) = (ContentKey::generate(&OsEntropy), ContentKey::generate(&OsEntropy));
+    let table = KeyTable::open(disk.as_ref()).unwrap();
+    table.put(thread, first, &one, &keys.storage, &OsEntropy).unwrap();
+    table.put(thread, second, &two, &keys.storage, &OsEntropy).unwrap();
+    drop(table);
+    let table = KeyTable::open(disk.as_ref()).unwrap();
+    assert_eq!(table.find(thread, first, &keys.storage).unwrap().as_bytes(), one.as_bytes());
+    assert_eq!(table.find(thread, second, &keys.storage).unwrap().as_bytes(), two.as_bytes());
+    assert!(matches!(table.find(thread, id(4), &keys.storage), Err(KeyTableError::Missing)));
+    let other = Keystore::new(directory.path().join("other"));
+    other.import(&directory.path().join("dev/offices/CN-BLO-HKO"), PASSPHRASE, &OsEntropy).unwrap();
+    let (other, _) = other.unlock("wang.fang", PASSPHRASE).unwrap();
+    assert!(matches!(table.find(thread, first, &other.storage), Err(KeyTableError::Seal(_))));
+}
+
+/// A key file that others can read is refused, with what to type.
+#[test]
+fn a_key_file_that_others_can_read_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = tempfile::tempdir().unwrap();
+    let _ = keystore(directory.path());
+    let path = directory.path().join("dev/offices/VN-BLO-LCA/signing.key");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let error = PrivateKey::read_signing(&path).unwrap_err().to_string();
+    assert!(error.contains("chmod 600"), "{error}");
+}
