@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Nested messages deeper than this are not spelled out.
-const MAX_DEPTH: usize = 3;
+const MAX_DEPTH: usize = 6;
 
 /// A template that says of every field what it is and whether it is required. Optional fields are commented out.
 #[must_use]
@@ -106,7 +106,7 @@ fn note(field: &FieldDescriptor) -> String {
             0..=14 => {
                 let codes: Vec<String> =
                     list.into_iter().flatten().map(|(code, meaning)| format!("{code} {meaning}")).collect();
-                parts.push(codes.join(", "));
+                parts.push(codes.join(" | "));
             }
             n => parts.push(format!("one of {n} codes; liaison codes {name}")),
         }
