@@ -30,6 +30,9 @@ struct Arguments {
     /// The charter, with charter.sig beside it.
     #[arg(long, global = true, default_value = "charter.toml")]
     charter: PathBuf,
+    /// The charter's SHA-256 in hexadecimal, as it was delivered by hand.
+    #[arg(long, global = true)]
+    charter_sha256: Option<String>,
     /// For machines.
     #[arg(long, global = true)]
     json: bool,
@@ -91,11 +94,14 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         FindingCode::ALL.iter().for_each(|code| println!("{code:<20}  {}", code.meaning()));
         return ExitCode::SUCCESS;
     }
-    let charter = match charter_files::load(&arguments.charter) {
+    let charter = match charter_files::load(&arguments.charter, arguments.charter_sha256.as_deref()) {
         Ok((charter, _)) => charter,
         Err(error) => return fail("audit", &error, exit::FAILED),
     };
     let json = arguments.json;
+    if arguments.charter_sha256.is_none() {
+        eprintln!("audit: --charter-sha256 was not given; compare by hand: {}", charter.fingerprint());
+    }
     match arguments.command {
         Command::Mirror { broker, certificate, key, copy } => {
             run_mirror(&charter, &Source { broker, certificate, key }, &copy, json)

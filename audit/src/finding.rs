@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use liaison_log::{exchange::Violation, verify::EntrySignatureError};
+use liaison_log::{exchange::Violation, verify::EntryError};
 use liaison_proto::ids::LogIndex;
 use serde::Serialize;
 
@@ -50,6 +50,8 @@ findings! {
     OfficeUnknown = "OFFICE_UNKNOWN", "an entry is of an office that had no valid record then";
     /// A key in an entry.
     KeyUnknown = "KEY_UNKNOWN", "a message was sealed to a key that was not the recipient's then";
+    /// Admission in an entry.
+    AdmissionBad = "ADMISSION_BAD", "a message was admitted against a rule: corridor, or age";
     /// Directory size in an entry.
     DirectoryUnknown = "DIRECTORY_UNKNOWN", "an entry was judged by a directory larger than the one shown";
     /// Time order.
@@ -136,13 +138,14 @@ impl From<&Violation> for FindingCode {
     }
 }
 
-impl From<&EntrySignatureError> for FindingCode {
-    fn from(error: &EntrySignatureError) -> Self {
+impl From<&EntryError> for FindingCode {
+    fn from(error: &EntryError) -> Self {
         match error {
-            EntrySignatureError::UnknownDirectory(_) => Self::DirectoryUnknown,
-            EntrySignatureError::UnknownOffice(_) => Self::OfficeUnknown,
-            EntrySignatureError::UnknownKey(_) => Self::KeyUnknown,
-            EntrySignatureError::Signature(..) => Self::SignatureBad,
+            EntryError::UnknownDirectory(_) => Self::DirectoryUnknown,
+            EntryError::UnknownOffice(_) => Self::OfficeUnknown,
+            EntryError::UnknownKey(_) => Self::KeyUnknown,
+            EntryError::Admission(_) => Self::AdmissionBad,
+            EntryError::Signature(..) => Self::SignatureBad,
         }
     }
 }

@@ -89,7 +89,7 @@ pub async fn mirror(
     let (mut done, mut findings) = (Vec::new(), Vec::new());
     for (log, name) in LOGS {
         let disk = Arc::new(OsDisk::new(out.join(log)));
-        let mut mirror = match Mirror::open(disk, identity(charter, log).clone()) {
+        let mut mirror = match Mirror::open(disk, identity(charter, log).clone(), u64::MAX) {
             Err(e) if e.kind() == io::ErrorKind::InvalidData => {
                 findings.push(Finding::of_log(FindingCode::CopyDamaged, log, e.to_string()));
                 continue;

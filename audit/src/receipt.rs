@@ -5,6 +5,7 @@ use std::{fs, io, path::Path};
 
 use liaison_log::{
     leaf::{Event, ExchangeLeaf},
+    mirror::root_of,
     proof::TlogProof,
     verify::verify_receipt,
 };
@@ -48,7 +49,17 @@ pub fn check_bytes(bytes: &Bytes, charter: &Charter, copy: Option<&Replay>) -> R
     if let Some(replay) = copy {
         let held = usize::try_from(verified.index.0).ok().and_then(|index| replay.leaves.get(index));
         match held {
-            Some(held) if held == &verified.leaf => in_copy = json!(true),
+            Some(held) if held == &verified.leaf => {
+                let size = usize::try_from(verified.checkpoint.size()).unwrap_or(usize::MAX);
+                let same = replay.leaves.get(..size).map(|leaves| {
+                    root_of(leaves).is_ok_and(|root| root == verified.checkpoint.root())
+                });
+                if same == Some(false) {
+                    let evidence = "the receipt's checkpoint is of another tree than the copy's at that size";
+                    return Err(Finding::of_entry(FindingCode::ReceiptNotInLog, "exchange", verified.index, evidence));
+                }
+                in_copy = same.map_or_else(|| json!("the copy is older than the receipt's checkpoint"), |_| json!(true));
+            }
             Some(_) => {
                 let evidence = "the log has signed two different entries for this place";
                 return Err(Finding::of_entry(FindingCode::ReceiptNotInLog, "exchange", verified.index, evidence));

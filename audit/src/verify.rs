@@ -29,7 +29,7 @@ pub struct Replay {
 
 fn read(copy: &Path, charter: &Charter, log: &'static str, findings: &mut Vec<Finding>) -> io::Result<Vec<Bytes>> {
     let disk = Arc::new(OsDisk::new(copy.join(log)));
-    match Mirror::open(disk, identity(charter, log).clone()) {
+    match Mirror::open(disk, identity(charter, log).clone(), u64::MAX) {
         Ok(mirror) if mirror.checkpoint().is_none() => {
             findings.push(Finding::of_log(FindingCode::CopyDamaged, log, "there is no copy here; run: audit mirror"));
             Ok(Vec::new())

@@ -7,7 +7,7 @@ use liaison_link::{
     local,
     process::{EXIT_HELP, exit, fail, init_logs},
 };
-use liaison_proto::clock::SystemClock;
+use liaison_proto::{clock::SystemClock, entropy::OsEntropy};
 use serde_json::json;
 
 use crate::{
@@ -66,7 +66,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Init { config, records } => {
-            with_config(&config, |config| match init::init(&config, &records, &SystemClock) {
+            with_config(&config, |config| match init::init(&config, &records, &SystemClock, &OsEntropy) {
                 Ok(entered) => {
                     println!("created {}: {entered} records entered into the directory log", config.data.display());
                     ExitCode::SUCCESS

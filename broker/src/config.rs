@@ -18,6 +18,7 @@ pub const DEFAULT: &str = include_str!("default.toml");
 pub struct Config {
     pub data: PathBuf,
     pub charter: PathBuf,
+    pub charter_sha256: String,
     pub listen: SocketAddr,
     pub tls_certificate: PathBuf,
     pub tls_key: PathBuf,

@@ -15,7 +15,7 @@ use liaison_proto::{
 use tokio::sync::{mpsc, watch};
 use tonic::Status;
 
-use crate::queue::Queue;
+use crate::queue::{Queue, Stream, Turn};
 
 /// Items on their way on one stream: enough to fill a link, few enough that FLASH does not wait behind them long.
 const IN_FLIGHT: usize = 16;
@@ -55,7 +55,7 @@ impl Deliverer {
     #[must_use]
     pub fn receive(self, office: OfficeId) -> mpsc::Receiver<Result<wire::Delivery, Status>> {
         let (items, stream) = mpsc::channel(IN_FLIGHT);
-        let changes = self.queue.changes(office);
+        let (changes, turn) = (self.queue.changes(office), self.queue.turn(office, Stream::Receive));
         let mut sent: HashMap<Lane, LogIndex> = HashMap::new();
         let next = move |this: &Self| {
             LANES.iter().find_map(|&lane| {
@@ -64,7 +64,7 @@ impl Deliverer {
                 Some(this.delivery(index))
             })
         };
-        tokio::spawn(self.feed(changes, items, next));
+        tokio::spawn(self.feed(changes, turn, items, next));
         stream
     }
 
@@ -72,20 +72,21 @@ impl Deliverer {
     #[must_use]
     pub fn evidence(self, office: OfficeId, from: LogIndex) -> mpsc::Receiver<Result<wire::EvidenceItem, Status>> {
         let (items, stream) = mpsc::channel(IN_FLIGHT);
-        let changes = self.queue.changes(office);
+        let (changes, turn) = (self.queue.changes(office), self.queue.turn(office, Stream::Evidence));
         let mut cursor = from;
         let next = move |this: &Self| {
             let index = this.queue.next_evidence(office, cursor)?;
             cursor = LogIndex(index.0 + 1);
             Some(this.reader.receipt(index).map(|receipt| wire::EvidenceItem { receipt: Some(receipt) }))
         };
-        tokio::spawn(self.feed(changes, items, next));
+        tokio::spawn(self.feed(changes, turn, items, next));
         stream
     }
 
     async fn feed<T>(
         mut self,
         mut changes: watch::Receiver<u64>,
+        mut turn: Turn,
         items: mpsc::Sender<Result<T, Status>>,
         mut next: impl FnMut(&Self) -> Option<Result<T, Refusal>>,
     ) {
@@ -93,21 +94,22 @@ impl Deliverer {
             // The place first: what is read into memory can be handed over.
             let place = tokio::select! {
                 place = items.reserve() => place,
+                () = turn.over() => return,
                 _ = self.stopping.wait_for(|stopping| *stopping) => return,
             };
             let Ok(place) = place else { return };
             changes.mark_unchanged();
             match next(&self) {
                 Some(Ok(item)) => place.send(Ok(item)),
-                Some(Err(refusal)) => {
-                    place.send(Err(refusal.to_status()));
-                    return;
-                }
+                // What cannot be read is the operator's trouble; it must not hold up what comes behind it. The
+                // recipient sees the gap in its numbers.
+                Some(Err(refusal)) => tracing::error!(%refusal, "a stored entry could not be delivered"),
                 None => {
                     drop(place);
                     tokio::select! {
                         changed = changes.changed() => if changed.is_err() { return },
                         () = items.closed() => return,
+                        () = turn.over() => return,
                         _ = self.stopping.wait_for(|stopping| *stopping) => return,
                     }
                 }

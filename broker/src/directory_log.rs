@@ -9,6 +9,7 @@ use liaison_log::commit::{BrokenRule, Logged, Moment, Sequenced, Sequencer};
 use liaison_proto::{
     Bytes, ProtoMessage as _,
     charter::Charter,
+    clock::UnixMillis,
     directory::Directory,
     ids::LogIndex,
     limits,
@@ -64,6 +65,10 @@ impl Sequencer for DirectorySequencer {
             self.known.insert(record_sha256(&record), index);
         }
         Ok(())
+    }
+
+    fn last_time(&self) -> UnixMillis {
+        self.pending.time()
     }
 
     fn body_matches(&self, _leaf: &Bytes, body: Option<&Bytes>) -> bool {

@@ -14,6 +14,7 @@ use liaison_log::{
     checkpoint::CheckpointSigner,
     commit::{CommitError, Log},
     disk::{Disk, OsDisk},
+    exchange::ExchangeState,
     open::{self, LogConfig, OpenError, Recovery},
 };
 use liaison_proto::{
@@ -21,6 +22,7 @@ use liaison_proto::{
     charter::{Charter, LogIdentity},
     clock::Clock,
     directory::Directory,
+    entropy::Entropy,
     key_file::{KeyFileError, PrivateKey},
     refusal::Refusal,
     sign::VerifyingKey,
@@ -96,6 +98,8 @@ pub struct Logs {
     pub exchange_log: Log<ExchangeSequencer>,
     /// Durable directory entries.
     pub directory: Arc<RwLock<Directory>>,
+    /// The exchange log's state; it may be ahead of what is durable.
+    pub state: Arc<RwLock<ExchangeState>>,
     /// What waits for whom.
     pub queue: Arc<Queue>,
     /// What recovery found, per log.
@@ -120,7 +124,7 @@ fn disk(config: &Config, log: &str) -> Arc<dyn Disk> {
 /// # Errors
 /// [`StartError`].
 pub fn open_logs(config: &Config) -> Result<(Charter, Logs), StartError> {
-    let (charter, _) = charter_files::load(&config.charter)?;
+    let (charter, _) = charter_files::load(&config.charter, Some(&config.charter_sha256))?;
     if !config.data.is_dir() {
         return Err(StartError::Missing(config.data.clone()));
     }
@@ -134,11 +138,12 @@ pub fn open_logs(config: &Config) -> Result<(Charter, Logs), StartError> {
         open::open(directory_config, sequencer).map_err(|e| StartError::Log("directory", e))?;
     let queue = Arc::new(Queue::default());
     let sequencer = ExchangeSequencer::new(Arc::clone(&directory), Arc::clone(&queue));
+    let state = sequencer.state();
     let exchange_config = log("exchange", &config.exchange_log_key, charter.exchange_log())?;
     let (exchange_log, exchange_recovery) =
         open::open(exchange_config, sequencer).map_err(|e| StartError::Log("exchange", e))?;
     let recovery = [("directory", directory_recovery), ("exchange", exchange_recovery)];
-    Ok((charter, Logs { directory_log, exchange_log, directory, queue, recovery }))
+    Ok((charter, Logs { directory_log, exchange_log, directory, state, queue, recovery }))
 }
 
 /// Creates both logs and enters the signed records of a directory of files, in the order of their names; the charter
@@ -146,13 +151,27 @@ pub fn open_logs(config: &Config) -> Result<(Charter, Logs), StartError> {
 ///
 /// # Errors
 /// [`StartError`]; when there is a broker already, nothing is changed.
-pub fn init(config: &Config, records: &Path, clock: &dyn Clock) -> Result<u64, StartError> {
-    if config.data.join("exchange").exists() || config.data.join("directory").exists() {
+pub fn init(config: &Config, records: &Path, clock: &dyn Clock, entropy: &dyn Entropy) -> Result<u64, StartError> {
+    if config.data.exists() {
         return Err(StartError::Exists(config.data.clone()));
     }
+    // Built beside its place and moved there whole: a failed init leaves nothing that looks like a broker.
+    let building = config.data.with_extension("new");
+    match fs::remove_dir_all(&building) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            return Err(io_failed(format!("clearing {}", building.display()))(e));
+        }
+        _ => {}
+    }
+    let entered = build(&Config { data: building.clone(), ..config.clone() }, records, clock, entropy)?;
+    fs::rename(&building, &config.data).map_err(io_failed(format!("creating {}", config.data.display())))?;
+    Ok(entered)
+}
+
+fn build(config: &Config, records: &Path, clock: &dyn Clock, entropy: &dyn Entropy) -> Result<u64, StartError> {
     fs::create_dir_all(&config.data).map_err(io_failed(format!("creating {}", config.data.display())))?;
     for log in ["directory", "exchange"] {
-        open::create(&disk(config, log), config.segment_bytes())
+        open::create(&disk(config, log), config.segment_bytes(), entropy)
             .map_err(io_failed(format!("creating the {log} log")))?;
     }
     let (_, mut logs) = open_logs(config)?;
@@ -160,6 +179,10 @@ pub fn init(config: &Config, records: &Path, clock: &dyn Clock) -> Result<u64, S
     let mut files: Vec<PathBuf> = listing.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "record"));
     files.sort();
+    if files.is_empty() {
+        let nothing = io::Error::new(io::ErrorKind::NotFound, "no *.record files");
+        return Err(io_failed(format!("reading {}", records.display()))(nothing));
+    }
     for path in &files {
         let refused = |refusal: Refusal| StartError::Record { path: path.clone(), refusal };
         let bytes = fs::read(path).map_err(io_failed(format!("reading {}", path.display())))?;

@@ -23,11 +23,40 @@ struct OfficeQueue {
     /// Entries other than ACCEPTED about messages that the office sent, in order.
     evidence: Vec<LogIndex>,
     changed: watch::Sender<u64>,
+    /// Number of the newest stream of each kind: an office has one, and a newer one ends the older.
+    newest: [watch::Sender<u64>; 2],
+}
+
+/// The streams an office may hold, one of each.
+#[derive(Clone, Copy, Debug)]
+pub enum Stream {
+    /// Deliveries.
+    Receive,
+    /// Evidence.
+    Evidence,
+}
+
+/// A stream's turn, until a newer stream of the same office and kind begins.
+#[derive(Debug)]
+pub struct Turn {
+    number: u64,
+    newest: watch::Receiver<u64>,
+}
+
+impl Turn {
+    /// Completes when a newer stream has begun.
+    pub async fn over(&mut self) {
+        let number = self.number;
+        // An error means that the queue is gone, and so is the turn.
+        let _ = self.newest.wait_for(|newest| *newest != number).await;
+    }
 }
 
 impl Default for OfficeQueue {
     fn default() -> Self {
-        Self { waiting: BTreeSet::new(), evidence: Vec::new(), changed: watch::Sender::new(0) }
+        Self { waiting: BTreeSet::new(), evidence: Vec::new(), changed: watch::Sender::new(0),
+            newest: [watch::Sender::new(0), watch::Sender::new(0)],
+        }
     }
 }
 
@@ -97,6 +126,17 @@ impl Queue {
     #[must_use]
     pub fn changes(&self, office: OfficeId) -> watch::Receiver<u64> {
         self.offices().entry(office).or_default().changed.subscribe()
+    }
+
+    /// Begins a stream's turn, which ends the turn of the one before.
+    #[must_use]
+    pub fn turn(&self, office: OfficeId, stream: Stream) -> Turn {
+        let mut offices = self.offices();
+        let newest = &offices.entry(office).or_default().newest[stream as usize];
+        newest.send_modify(|number| *number += 1);
+        let newest = newest.subscribe();
+        let number = *newest.borrow();
+        Turn { number, newest }
     }
 
     /// How many entries wait for each office, where any do.

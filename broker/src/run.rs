@@ -34,12 +34,14 @@ use crate::{
 const CALLS_PER_CONNECTION: usize = 64;
 /// HTTP/2 streams at the same time on one connection.
 const STREAMS_PER_CONNECTION: u32 = 128;
-/// How long a call may take until its answer begins.
-const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long streams and calls under way may take to end when the broker stops.
+const DRAIN: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections are renewed within the hour, so that certificates are looked at again.
 const CONNECTION_AGE: Duration = Duration::from_secs(60 * 60);
+/// Streams never end by themselves: a connection past its age is closed after this.
+const CONNECTION_GRACE: Duration = Duration::from_secs(60);
 
 /// Runs until SIGTERM or SIGINT, or until a log stops.
 ///
@@ -51,7 +53,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
     }
     let _lock = lock_directory(&config.data).map_err(io_failed("locking the data directory"))?;
     let (charter, logs) = open_logs(&config)?;
-    let Logs { directory_log, exchange_log, directory, queue, recovery } = logs;
+    let Logs { directory_log, exchange_log, directory, state, queue, recovery } = logs;
     for (name, found) in &recovery {
         tracing::info!(log = name, size = found.size, kept = found.kept, "opened");
         if let Some(reason) = &found.cut {
@@ -74,6 +76,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
         exchange: exchange_committer.clone(),
         directory_log: directory_committer.clone(),
         directory,
+        state,
         deliverer,
         clock,
     };
@@ -98,23 +101,29 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
             () = directory_committer.stopped() => (),
         }
     };
-    let mut failed = false;
+    let failed = std::sync::atomic::AtomicBool::new(false);
+    let mut drained = stop.subscribe();
     let shutdown = async {
         tokio::select! {
-            () = logs_stopped => failed = true,
+            () = logs_stopped => failed.store(true, std::sync::atomic::Ordering::SeqCst),
             stopped = stop_signal() => if let Err(error) = stopped { tracing::error!(%error, "no signal handlers") },
         }
         tracing::info!("stopping");
         stop.send_replace(true);
     };
-    Server::builder()
+    // A peer that reads slowly, or not at all, must not keep a stopping broker.
+    let overdue = async {
+        let _ = drained.wait_for(|stopping| *stopping).await;
+        tokio::time::sleep(DRAIN).await;
+    };
+    let serving = Server::builder()
         .concurrency_limit_per_connection(CALLS_PER_CONNECTION)
         .load_shed(true)
-        .timeout(CALL_TIMEOUT)
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .max_connection_age(CONNECTION_AGE)
+        .max_connection_age_grace(CONNECTION_GRACE)
         .add_service(
             ExchangeServer::new(service.clone())
                 .max_decoding_message_size(limits::GRPC_BYTES)
@@ -126,7 +135,10 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
                 .max_decoding_message_size(limits::RECORD_BYTES)
                 .max_encoding_message_size(limits::BUNDLE_BYTES + 1024),
         )
-        .serve_with_incoming_shutdown(ReceiverStream::new(incoming), shutdown)
-        .await?;
-    if failed { Err(StartError::LogStopped) } else { Ok(()) }
+        .serve_with_incoming_shutdown(ReceiverStream::new(incoming), shutdown);
+    tokio::select! {
+        served = serving => served?,
+        () = overdue => tracing::warn!("connections were still open when the broker stopped"),
+    }
+    if failed.into_inner() { Err(StartError::LogStopped) } else { Ok(()) }
 }

@@ -1,6 +1,6 @@
 //! The exchange log's decisions, made one by one inside the commit: dedup, numbers, state rules.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use liaison_log::{
     commit::{BrokenRule, Logged, Moment, Sequenced, Sequencer},
@@ -32,7 +32,7 @@ pub enum Event {
 
 /// The state of the exchange log, and where its entries go once they are durable.
 pub struct ExchangeSequencer {
-    state: ExchangeState,
+    state: Arc<RwLock<ExchangeState>>,
     directory: Arc<RwLock<Directory>>,
     queue: Arc<Queue>,
 }
@@ -41,12 +41,22 @@ impl ExchangeSequencer {
     /// A sequencer of an empty log; recovery fills it.
     #[must_use]
     pub fn new(directory: Arc<RwLock<Directory>>, queue: Arc<Queue>) -> Self {
-        Self { state: ExchangeState::default(), directory, queue }
+        Self { state: Arc::default(), directory, queue }
+    }
+
+    /// The log's state, for those who look before they ask; it may be ahead of what is durable.
+    #[must_use]
+    pub fn state(&self) -> Arc<RwLock<ExchangeState>> {
+        Arc::clone(&self.state)
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, ExchangeState> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn submit(&self, admitted: &Admitted, at: Moment) -> Sequenced {
-        let header = admitted.envelope().header();
-        if let Some(known) = self.state.message(header.core().message_id) {
+        let (header, state) = (admitted.envelope().header(), self.read());
+        if let Some(known) = state.message(header.core().message_id) {
             // A retry gets the same leaf; the same id with another header is another message.
             return if known.header_sha256 == header.sha256() {
                 Sequenced::Existing(known.accepted)
@@ -68,7 +78,7 @@ impl ExchangeSequencer {
             event: LeafEvent::Accepted {
                 header: Box::new(header.clone()),
                 signature: envelope.office_signature.clone(),
-                numbers: header.core().channels().map(|channel| self.state.next_number(channel)).collect(),
+                numbers: header.core().channels().map(|channel| state.next_number(channel)).collect(),
             },
         };
         let body = wire::Envelope {
@@ -82,7 +92,7 @@ impl ExchangeSequencer {
 
     fn attest(&self, admitted: &AdmittedStatement, time: UnixMillis) -> Sequenced {
         let AdmittedStatement { kind, statement, attested } = admitted;
-        match self.state.check_statement(*kind, statement) {
+        match self.read().check_statement(*kind, statement) {
             Ok(Some(index)) => return Sequenced::Existing(index),
             Ok(None) => {}
             Err(violation @ Violation::NotAccepted(_)) => {
@@ -124,7 +134,11 @@ impl Sequencer for ExchangeSequencer {
     fn apply(&mut self, index: LogIndex, leaf: &Bytes) -> Result<(), BrokenRule> {
         let broken = |problem: String| BrokenRule { index, problem };
         let leaf = ExchangeLeaf::parse(leaf).map_err(|e| broken(e.to_string()))?;
-        self.state.apply(index, &leaf).map_err(|e| broken(e.to_string()))
+        self.state.write().unwrap_or_else(PoisonError::into_inner).apply(index, &leaf).map_err(|e| broken(e.to_string()))
+    }
+
+    fn last_time(&self) -> UnixMillis {
+        self.read().time()
     }
 
     fn body_matches(&self, leaf: &Bytes, body: Option<&Bytes>) -> bool {
@@ -139,7 +153,7 @@ impl Sequencer for ExchangeSequencer {
 
     fn logged(&mut self, logged: &Logged) {
         match ExchangeLeaf::parse(logged.leaf()) {
-            Ok(leaf) => self.queue.take(logged, &leaf, &self.state),
+            Ok(leaf) => self.queue.take(logged, &leaf, &self.read()),
             // It was parsed when it was applied.
             Err(error) => tracing::error!(%error, index = %logged.index(), "a logged entry does not parse"),
         }

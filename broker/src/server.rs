@@ -2,10 +2,11 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use liaison_log::committer::Committer;
+use liaison_log::{committer::Committer, exchange::ExchangeState, leaf::Statement};
 use liaison_proto::{
     clock::Clock,
     directory::Directory,
+    header::Header,
     ids::{LogIndex, OfficeId},
     refusal::{Refusal, RefusalCode},
     wire::{self, directory_server, exchange_server},
@@ -29,6 +30,8 @@ pub struct Service {
     pub directory_log: Committer<wire::DirectoryRecord>,
     /// Durable directory entries.
     pub directory: Arc<RwLock<Directory>>,
+    /// The exchange log's state; it may be ahead of what is durable.
+    pub state: Arc<RwLock<ExchangeState>>,
     /// What the streams read from.
     pub deliverer: Deliverer,
     /// The wall clock.
@@ -52,6 +55,38 @@ fn office<T>(request: &Request<T>) -> Result<OfficeId, Refusal> {
 }
 
 impl Service {
+    /// The receipt of a message that was accepted before: a retry gets the same leaf, whatever has changed since in
+    /// directory or clock.
+    fn known_message(&self, office: OfficeId, envelope: &wire::Envelope) -> Option<wire::Receipt> {
+        let header = Header::parse(envelope.header.clone()).ok()?;
+        let accepted = {
+            let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+            let known = state.message(header.core().message_id)?;
+            (known.from == office && known.header_sha256 == header.sha256()).then_some(known.accepted)?
+        };
+        // Not durable yet: the committer answers then.
+        self.deliverer.reader.receipt(accepted).ok()
+    }
+
+    /// The receipt of what an office has stated before.
+    fn known_statement(&self, office: OfficeId, request: &wire::AttestRequest) -> Option<wire::Receipt> {
+        let statement = Statement::parse(&request.attested.as_ref()?.statement).ok()?;
+        let stated = {
+            let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+            state.check_statement(request.kind(), &statement).ok().flatten()?
+        };
+        (statement.office == office).then(|| self.deliverer.reader.receipt(stated).ok())?
+    }
+
+    /// Streams are for offices that are enrolled now.
+    fn enrolled<T>(&self, request: &Request<T>) -> Result<OfficeId, Refusal> {
+        let office = office(request)?;
+        let directory = self.directory();
+        let record = directory.office(office, directory.size());
+        let unknown = || Refusal::new(RefusalCode::UnknownOriginator, format!("{office} has no valid office record"));
+        record.map(|_| office).ok_or_else(unknown)
+    }
+
     fn directory(&self) -> std::sync::RwLockReadGuard<'_, Directory> {
         self.directory.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -63,6 +98,9 @@ impl exchange_server::Exchange for Service {
         let office = office(&request)?;
         let missing = || Refusal::new(RefusalCode::MalformedEnvelope, "there is no envelope");
         let envelope = request.into_inner().envelope.ok_or_else(missing)?;
+        if let Some(receipt) = self.known_message(office, &envelope) {
+            return Ok(Response::new(wire::SubmitResponse { receipt: Some(receipt) }));
+        }
         let admitted = admit::admit(Submission { office, envelope }, &self.directory(), self.clock.now());
         let admitted = admitted.inspect_err(|refusal| tracing::info!(%office, code = %refusal.code, "refused"))?;
         let receipt = self.exchange.commit(Event::Submit(Box::new(admitted))).await?;
@@ -72,13 +110,17 @@ impl exchange_server::Exchange for Service {
     type ReceiveStream = ReceiverStream<Result<wire::Delivery, Status>>;
 
     async fn receive(&self, request: Request<wire::ReceiveRequest>) -> Result<Response<Self::ReceiveStream>, Status> {
-        let office = office(&request)?;
+        let office = self.enrolled(&request)?;
         Ok(Response::new(ReceiverStream::new(self.deliverer.clone().receive(office))))
     }
 
     async fn attest(&self, request: Request<wire::AttestRequest>) -> Result<Response<wire::AttestResponse>, Status> {
         let office = office(&request)?;
-        let admitted = admit::admit_statement(office, request.into_inner(), &self.directory());
+        let request = request.into_inner();
+        if let Some(receipt) = self.known_statement(office, &request) {
+            return Ok(Response::new(wire::AttestResponse { receipt: Some(receipt) }));
+        }
+        let admitted = admit::admit_statement(office, request, &self.directory());
         let admitted = admitted.inspect_err(|refusal| tracing::info!(%office, code = %refusal.code, "refused"))?;
         let receipt = self.exchange.commit(Event::Attest(Box::new(admitted))).await?;
         Ok(Response::new(wire::AttestResponse { receipt: Some(receipt) }))
@@ -90,7 +132,7 @@ impl exchange_server::Exchange for Service {
         &self,
         request: Request<wire::EvidenceRequest>,
     ) -> Result<Response<Self::EvidenceStream>, Status> {
-        let office = office(&request)?;
+        let office = self.enrolled(&request)?;
         let from = LogIndex(request.into_inner().from_index);
         Ok(Response::new(ReceiverStream::new(self.deliverer.clone().evidence(office, from))))
     }

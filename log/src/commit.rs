@@ -69,6 +69,9 @@ pub trait Sequencer: Send + 'static {
     /// When the leaf breaks the log's rules.
     fn apply(&mut self, index: LogIndex, leaf: &Bytes) -> Result<(), BrokenRule>;
 
+    /// Time of the newest leaf applied; the next leaf's is no earlier, also after a restart with a slow clock.
+    fn last_time(&self) -> UnixMillis;
+
     /// Whether `body` is the one that `leaf` needs; `None` when the entry has no body.
     fn body_matches(&self, leaf: &Bytes, body: Option<&Bytes>) -> bool;
 

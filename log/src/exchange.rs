@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use liaison_proto::{
     clock::UnixMillis,
     ids::{Channel, Lane, LogIndex, MessageId, OfficeId},
-    wire::StatementKind,
+    wire::{CannotOpenReason, StatementKind},
 };
 
 use crate::leaf::{Event, ExchangeLeaf, Statement};
@@ -121,6 +121,12 @@ impl ExchangeState {
         self.channels.iter()
     }
 
+    /// Time of the newest entry.
+    #[must_use]
+    pub const fn time(&self) -> UnixMillis {
+        self.time
+    }
+
     /// Size of the directory log that the newest entry was judged by.
     #[must_use]
     pub const fn directory_size(&self) -> u64 {
@@ -141,10 +147,15 @@ impl ExchangeState {
         if message.header_sha256 != statement.header_sha256 || recipient.number != statement.number {
             return Err(Violation::StatementDiffers(office));
         }
+        if (kind == StatementKind::CannotOpen) == (statement.reason == CannotOpenReason::Unspecified) {
+            return Err(Violation::StatementDiffers(office));
+        }
         match kind {
             StatementKind::Delivered => Ok(recipient.delivered),
             _ if recipient.delivered.is_none() => Err(Violation::NotDelivered(office)),
             StatementKind::Retrieved => Ok(recipient.retrieved),
+            // What was retrieved was opened; the other order is a key that came later.
+            StatementKind::CannotOpen if recipient.retrieved.is_some() => Err(Violation::StatementDiffers(office)),
             StatementKind::CannotOpen => Ok(recipient.cannot_open),
             StatementKind::Unspecified => Err(Violation::StatementDiffers(office)),
         }

@@ -8,6 +8,7 @@ use liaison_proto::{Bytes, charter::LogIdentity, limits};
 use tlog_tiles::tlog::record_hash;
 
 use crate::{
+    Hash,
     checkpoint::{CheckpointError, MAX_BYTES, VerifiedCheckpoint},
     disk::{Disk, read_file, replace_file},
     tiles::{self, WIDTH},
@@ -45,6 +46,9 @@ pub enum MirrorError<E: std::error::Error + 'static> {
         /// Size shown.
         shown: u64,
     },
+    /// The source claims more entries than this party keeps.
+    #[error("the log claims {0} entries, more than this party keeps")]
+    TooLarge(u64),
     /// The source's entries do not make the tree that was signed.
     #[error("the entries shown are not the ones signed: the tree of {0} entries differs")]
     Differs(u64),
@@ -63,6 +67,7 @@ pub enum MirrorError<E: std::error::Error + 'static> {
 pub struct Mirror {
     disk: Arc<dyn Disk>,
     log: LogIdentity,
+    max_entries: u64,
     entries: Vec<Bytes>,
     checkpoint: Option<VerifiedCheckpoint>,
 }
@@ -72,14 +77,15 @@ fn damaged(what: impl Into<String>) -> io::Error {
 }
 
 impl Mirror {
-    /// Opens the copy on `disk`, empty when there is none, and checks it against its own checkpoint.
+    /// Opens the copy on `disk`, empty when there is none, and checks it against its own checkpoint. A log that claims
+    /// more than `max_entries` is not fetched.
     ///
     /// # Errors
     /// When the copy is damaged: entries do not hash to the tree that was signed.
-    pub fn open(disk: Arc<dyn Disk>, log: LogIdentity) -> io::Result<Self> {
+    pub fn open(disk: Arc<dyn Disk>, log: LogIdentity, max_entries: u64) -> io::Result<Self> {
         let note = match read_file(disk.as_ref(), CHECKPOINT, MAX_BYTES as u64) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                return Ok(Self { disk, log, entries: Vec::new(), checkpoint: None });
+                return Ok(Self { disk, log, max_entries, entries: Vec::new(), checkpoint: None });
             }
             note => Bytes::from(note?),
         };
@@ -97,7 +103,7 @@ impl Mirror {
         if root != checkpoint.root() {
             return Err(damaged("the copy's entries are not the ones signed"));
         }
-        Ok(Self { disk, log, entries, checkpoint: Some(checkpoint) })
+        Ok(Self { disk, log, max_entries, entries, checkpoint: Some(checkpoint) })
     }
 
     /// Every entry, in order.
@@ -123,6 +129,12 @@ impl Mirror {
         let note = source.checkpoint().await.map_err(MirrorError::Source)?;
         let new = VerifiedCheckpoint::verify(&note, &self.log)?;
         let kept = self.entries.len() as u64;
+        if self.checkpoint.as_ref().is_some_and(|old| old.size() == new.size() && old.root() == new.root()) {
+            return Ok(0);
+        }
+        if new.size() > self.max_entries {
+            return Err(MirrorError::TooLarge(new.size()));
+        }
         if new.size() < kept {
             return Err(MirrorError::RolledBack { kept, shown: new.size() });
         }
@@ -176,6 +188,14 @@ impl Mirror {
             _ => replace_file(self.disk.as_ref(), path, bytes),
         }
     }
+}
+
+/// Root of the tree that entries make.
+///
+/// # Errors
+/// Never on the simulated disk that holds the tree's tiles meanwhile.
+pub fn root_of(entries: &[Bytes]) -> io::Result<Hash> {
+    tree_of(entries)?.root(entries.len() as u64).map_err(io::Error::other)
 }
 
 fn tree_of(entries: &[Bytes]) -> io::Result<Tree> {

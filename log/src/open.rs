@@ -5,7 +5,7 @@
 
 use std::{io, sync::Arc};
 
-use liaison_proto::{Bytes, clock::UnixMillis, ids::LogIndex};
+use liaison_proto::{Bytes, entropy::Entropy, ids::LogIndex};
 use tlog_tiles::tlog::record_hash;
 
 use crate::{
@@ -68,9 +68,9 @@ pub struct Recovery {
 ///
 /// # Errors
 /// When there is one already, or the device fails.
-pub fn create(disk: &Arc<dyn Disk>, segment_bytes: u32) -> io::Result<()> {
-    SegmentedJournal::create(Arc::clone(disk), BODIES, segment_bytes)?;
-    SegmentedJournal::create(Arc::clone(disk), LEAVES, segment_bytes)?;
+pub fn create(disk: &Arc<dyn Disk>, segment_bytes: u32, entropy: &dyn Entropy) -> io::Result<()> {
+    SegmentedJournal::create(Arc::clone(disk), BODIES, segment_bytes, entropy)?;
+    SegmentedJournal::create(Arc::clone(disk), LEAVES, segment_bytes, entropy)?;
     disk.sync_directory("")
 }
 
@@ -103,7 +103,7 @@ impl<S: Sequencer> Replay<S> {
                 let mark = SignedMark::decode(&record.payload)
                     .ok_or_else(|| OpenError::Damaged("a record of the signed size is malformed".into()))?;
                 for leaf in std::mem::take(&mut self.unsigned) {
-                    self.apply(&leaf).map_err(|rule| OpenError::Damaged(rule.to_string()))?;
+                    self.apply(&leaf)?.map_err(|rule| OpenError::Damaged(rule.to_string()))?;
                 }
                 if self.tree.size() != mark.size {
                     let found = self.tree.size();
@@ -116,14 +116,16 @@ impl<S: Sequencer> Replay<S> {
         }
     }
 
-    fn apply(&mut self, leaf: &Leaf) -> Result<(), BrokenRule> {
+    /// A broken rule is the leaf's fault; a device that fails is not, and must never make a leaf be cut.
+    fn apply(&mut self, leaf: &Leaf) -> io::Result<Result<(), BrokenRule>> {
         let index = LogIndex(self.tree.size());
-        self.sequencer.apply(index, &leaf.bytes)?;
-        let failed = |e: io::Error| BrokenRule { index, problem: format!("its tile cannot be written: {e}") };
-        self.tree.append(record_hash(&leaf.bytes)).map_err(failed)?;
+        if let Err(rule) = self.sequencer.apply(index, &leaf.bytes) {
+            return Ok(Err(rule));
+        }
+        self.tree.append(record_hash(&leaf.bytes))?;
         self.entries.push(leaf.position.to_u64());
         self.sequencer.logged(&Logged::new(index, leaf.bytes.clone()));
-        Ok(())
+        Ok(Ok(()))
     }
 }
 
@@ -172,7 +174,7 @@ pub fn open<S: Sequencer>(config: LogConfig, sequencer: S) -> Result<(Log<S>, Re
         let index = LogIndex(replay.tree.size());
         let body = found.iter().find(|body| Some(body.position) == leaf.body && body.index == index);
         let sound = if replay.sequencer.body_matches(&leaf.bytes, body.map(|body| &body.bytes)) {
-            replay.apply(&leaf)
+            replay.apply(&leaf)?
         } else {
             Err(BrokenRule { index, problem: "its body is missing or damaged".into() })
         };
@@ -197,14 +199,15 @@ pub fn open<S: Sequencer>(config: LogConfig, sequencer: S) -> Result<(Log<S>, Re
     let checkpoint = signer.sign(size, root)?;
     let bodies_sequence = bodies.sequence();
     let reader = LogReader::new(leaves.reader(), bodies.reader(), replay.tree, replay.entries, checkpoint);
+    let last_time = replay.sequencer.last_time();
     let mut log = Log {
+        last_time,
         leaves: Box::new(leaves),
         bodies: Box::new(bodies),
         bodies_sequence,
         reader: Arc::new(reader),
         signer,
         sequencer: replay.sequencer,
-        last_time: UnixMillis(0),
         last_mark: replay.mark.map(|(_, _, mark)| mark),
         poisoned: false,
     };

@@ -1,5 +1,7 @@
 //! A log read from the broker over gRPC.
 
+use std::time::Duration;
+
 use liaison_proto::{
     Bytes, limits,
     wire::{self, log_client::LogClient},
@@ -7,6 +9,9 @@ use liaison_proto::{
 use tonic::{Status, transport::Channel};
 
 use crate::mirror::LogSource;
+
+/// How long a read may take: a full bundle of the directory at 64 kbit/s.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// One of the broker's two logs, as its `Log` service shows it.
 #[derive(Clone, Debug)]
@@ -28,7 +33,15 @@ impl RemoteLog {
     /// The broker's refusal, or a failure of the link.
     pub async fn consistency(&self, old_size: u64, new_size: u64) -> Result<Vec<Bytes>, Status> {
         let request = wire::ConsistencyRequest { log: self.log.into(), old_size, new_size };
-        Ok(self.client.clone().consistency(request).await?.into_inner().hashes)
+        Ok(within(self.client.clone().consistency(request)).await?.into_inner().hashes)
+    }
+}
+
+/// A broker that answers pings but not the call must not hold anybody up.
+async fn within<T>(call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    match tokio::time::timeout(DEADLINE, call).await {
+        Ok(answer) => answer,
+        Err(_) => Err(Status::deadline_exceeded("the broker took too long to answer")),
     }
 }
 
@@ -37,11 +50,11 @@ impl LogSource for RemoteLog {
 
     async fn checkpoint(&self) -> Result<Bytes, Status> {
         let request = wire::CheckpointRequest { log: self.log.into() };
-        Ok(self.client.clone().checkpoint(request).await?.into_inner().checkpoint)
+        Ok(within(self.client.clone().checkpoint(request)).await?.into_inner().checkpoint)
     }
 
     async fn bundle(&self, index: u64, width: u32) -> Result<Bytes, Status> {
         let request = wire::EntriesRequest { log: self.log.into(), index, width };
-        Ok(self.client.clone().entries(request).await?.into_inner().bundle)
+        Ok(within(self.client.clone().entries(request)).await?.into_inner().bundle)
     }
 }

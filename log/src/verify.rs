@@ -3,6 +3,7 @@
 use liaison_proto::{
     Bytes,
     charter::LogIdentity,
+    clock::DAY_MS,
     directory::Directory,
     ids::{LogIndex, OfficeId},
     limits,
@@ -96,9 +97,9 @@ pub fn verify_consistency(
     check_tree(&proof, new.size(), new.root(), old.size(), old.root()).map_err(|_| inconsistent)
 }
 
-/// Why the signature inside an entry does not hold.
+/// Why an entry that parses is still not to be believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum EntrySignatureError {
+pub enum EntryError {
     /// The entry claims a directory larger than the one replayed.
     #[error("entry was judged by a directory of {0} entries, which nobody has")]
     UnknownDirectory(u64),
@@ -108,33 +109,46 @@ pub enum EntrySignatureError {
     /// A recipient's key was not published then.
     #[error("the key sealed to was not a published key of {0} at that directory size")]
     UnknownKey(OfficeId),
+    /// Admitted against a rule that everybody can check again: corridor, suite, age.
+    #[error("the message was admitted against a rule: {0}")]
+    Admission(&'static str),
     /// The signature does not verify.
     #[error("signature of {0} is not good")]
     Signature(OfficeId, #[source] SignatureError),
 }
 
-/// Verifies the office signature inside an entry by the directory as it was at the size that the entry names.
+/// Verifies the office signature inside an entry, and what admission had to check, by the directory as it was at the
+/// size that the entry names.
 ///
 /// # Errors
-/// [`EntrySignatureError`].
-pub fn verify_entry(leaf: &ExchangeLeaf, directory: &Directory) -> Result<(), EntrySignatureError> {
+/// [`EntryError`].
+pub fn verify_entry(leaf: &ExchangeLeaf, directory: &Directory) -> Result<(), EntryError> {
     let size = leaf.directory_size;
     if size > directory.size() {
-        return Err(EntrySignatureError::UnknownDirectory(size));
+        return Err(EntryError::UnknownDirectory(size));
     }
-    let record = |office| directory.office(office, size).ok_or(EntrySignatureError::UnknownOffice(office));
+    let record = |office| directory.office(office, size).ok_or(EntryError::UnknownOffice(office));
     match &leaf.event {
         Event::Accepted { header, signature, .. } => {
             let core = header.core();
             record(core.from)?
                 .signing_key
                 .verify(PayloadType::Header, header.bytes(), signature.as_ref())
-                .map_err(|e| EntrySignatureError::Signature(core.from, e))?;
+                .map_err(|e| EntryError::Signature(core.from, e))?;
             for (&to, commitment) in core.to.iter().zip(&header.commitments().recipients) {
                 record(to)?;
-                directory
+                let key = directory
                     .encryption_key(to, &commitment.key_sha256, size)
-                    .ok_or(EntrySignatureError::UnknownKey(to))?;
+                    .ok_or(EntryError::UnknownKey(to))?;
+                if key.key.suite() != core.suite {
+                    return Err(EntryError::UnknownKey(to));
+                }
+            }
+            if directory.charter().corridor(core.from, &core.to).as_ref() != Some(&core.corridor) {
+                return Err(EntryError::Admission("the corridor is not one of the charter's"));
+            }
+            if leaf.time.since(core.created_at) > limits::DEDUP_DAYS * DAY_MS {
+                return Err(EntryError::Admission("it was older than message ids are remembered"));
             }
             Ok(())
         }
@@ -145,9 +159,9 @@ pub fn verify_entry(leaf: &ExchangeLeaf, directory: &Directory) -> Result<(), En
                 wire::StatementKind::Delivered => &record.receipt_key,
                 _ => &record.signing_key,
             };
-            let malformed = EntrySignatureError::Signature(office, SignatureError::Malformed);
+            let malformed = EntryError::Signature(office, SignatureError::Malformed);
             key.verify(payload_type(*kind).ok_or(malformed)?, bytes, signature.as_ref())
-                .map_err(|e| EntrySignatureError::Signature(office, e))
+                .map_err(|e| EntryError::Signature(office, e))
         }
     }
 }

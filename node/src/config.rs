@@ -38,6 +38,7 @@ pub struct Config {
     pub office: OfficeId,
     pub data: PathBuf,
     pub charter: PathBuf,
+    pub charter_sha256: String,
     pub broker: SocketAddr,
     #[serde(default = "default_offset")]
     pub utc_offset_minutes: i32,
@@ -99,6 +100,12 @@ impl Config {
         }
         if !(1..=3600).contains(&config.directory_seconds) {
             return Err(form("directory_seconds must be 1 to 3600"));
+        }
+        if !(-14 * 60..=14 * 60).contains(&config.utc_offset_minutes) {
+            return Err(form("utc_offset_minutes must be -840 to 840"));
+        }
+        if liaison_casework::forms::check("language", &config.language).is_some() {
+            return Err(form("language must be an ISO 639-3 code such as vie"));
         }
         config.data = beside(path, &config.data);
         config.charter = beside(path, &config.charter);

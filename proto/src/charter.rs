@@ -262,7 +262,10 @@ impl Charter {
         let directory_log = log_identity(&file, "directory")?;
         let exchange_log = log_identity(&file, "exchange")?;
         let evidence_key = parse_key(&file.broker.evidence_key, "broker.evidence_key")?;
-        distinct_keys(&countries, &[&directory_log.key, &exchange_log.key, &evidence_key])?;
+        let witnesses = file.witness.iter().map(|witness| parse_key(&witness.key, "witness.key"));
+        let mut others = witnesses.collect::<Result<Vec<_>, _>>()?;
+        others.extend([directory_log.key, exchange_log.key, evidence_key]);
+        distinct_keys(&countries, &others)?;
         Ok(Self { bytes, countries, directory_log, exchange_log, evidence_key, file })
     }
 
@@ -337,13 +340,22 @@ impl Charter {
         let countries: Vec<&str> = countries.iter().map(Country::as_str).collect();
         match countries.as_slice() {
             [one] => Some((*one).to_owned()),
-            [a, b] => {
-                let joins =
-                    |name: &str| name.split_once('-').is_some_and(|(x, y)| [x, y] == [*a, *b] || [y, x] == [*a, *b]);
-                self.file.corridor.iter().find(|entry| joins(&entry.name)).map(|entry| entry.name.clone())
-            }
-            _ => Some("REGION".to_owned()),
+            [a, b] => self.pair(a, b),
+            // A third country is no way around a corridor that two of them do not have.
+            many => many
+                .iter()
+                .enumerate()
+                .all(|(i, a)| many[i + 1..].iter().all(|b| self.pair(a, b).is_some()))
+                .then(|| "REGION".to_owned()),
         }
+    }
+}
+
+impl Charter {
+    /// The charter's name for the corridor between two countries.
+    fn pair(&self, a: &str, b: &str) -> Option<String> {
+        let joins = |name: &str| name.split_once('-').is_some_and(|(x, y)| [x, y] == [a, b] || [y, x] == [a, b]);
+        self.file.corridor.iter().find(|entry| joins(&entry.name)).map(|entry| entry.name.clone())
     }
 }
 
@@ -410,16 +422,19 @@ fn check_rules(file: &CharterFile) -> Result<(), CharterError> {
             return Err(rule(format!("country {} has not exactly one counted witness", country.code)));
         }
     }
-    for witness in &file.witness {
-        parse_key(&witness.key, "witness.key")?;
+    if file.witness.len() != file.country.len() {
+        return Err(rule("a witness is not a member country's"));
+    }
+    if file.number == 0 {
+        return Err(rule("charters are numbered from 1"));
     }
     Ok(())
 }
 
 /// No key serves two purposes: an authority's key that were also a log's key would let one sign for the other.
-fn distinct_keys(countries: &[MemberCountry], others: &[&VerifyingKey]) -> Result<(), CharterError> {
+fn distinct_keys(countries: &[MemberCountry], others: &[VerifyingKey]) -> Result<(), CharterError> {
     let mut seen = BTreeSet::new();
-    let keys = countries.iter().map(|country| &country.authority).chain(others.iter().copied());
+    let keys = countries.iter().map(|country| &country.authority).chain(others);
     for key in keys {
         if !seen.insert(*key.as_bytes()) {
             return Err(rule("one key serves two purposes"));

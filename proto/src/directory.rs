@@ -29,6 +29,7 @@ struct OfficeHistory {
 pub struct Directory {
     charter: Charter,
     size: u64,
+    time: UnixMillis,
     offices: BTreeMap<OfficeId, OfficeHistory>,
 }
 
@@ -36,7 +37,7 @@ impl Directory {
     /// The empty directory of a charter.
     #[must_use]
     pub const fn new(charter: Charter) -> Self {
-        Self { charter, size: 0, offices: BTreeMap::new() }
+        Self { charter, size: 0, time: UnixMillis(i64::MIN), offices: BTreeMap::new() }
     }
 
     /// The charter in force.
@@ -63,7 +64,18 @@ impl Directory {
         if leaf.version != 1 {
             return Err(RecordError::Malformed);
         }
-        self.apply(&leaf.record.ok_or(RecordError::Malformed)?)
+        if leaf.time_ms < self.time.0 {
+            return Err(RecordError::TimeWentBack);
+        }
+        self.apply(&leaf.record.ok_or(RecordError::Malformed)?)?;
+        self.time = UnixMillis(leaf.time_ms);
+        Ok(())
+    }
+
+    /// Time of the newest entry.
+    #[must_use]
+    pub const fn time(&self) -> UnixMillis {
+        self.time
     }
 
     /// Applies the next record.
@@ -80,8 +92,8 @@ impl Directory {
             Record::Office(record) => self.apply_office(record)?,
             Record::Key(record) => self.apply_key(record)?,
             Record::Revoked(record) => self.apply_revocation(record)?,
-            // Policies are read by the policy crate; here only the signatures of member countries count.
-            Record::Policy(record) => self.check_policy(record)?,
+            // No policy can be in force before the countries concerned are known from its content.
+            Record::Policy(_) => return Err(RecordError::Unsupported),
         }
         self.size += 1;
         Ok(())
@@ -128,6 +140,9 @@ impl Directory {
 
     fn apply_revocation(&mut self, record: &wire::RevocationRecord) -> Result<(), RecordError> {
         let revocation = wire::Revocation::decode(record.revocation.clone()).map_err(|_| RecordError::Malformed)?;
+        if revocation.version != 1 {
+            return Err(RecordError::Malformed);
+        }
         let office = revocation.office.parse().map_err(|_| RecordError::Malformed)?;
         self.authority(office)?
             .verify(PayloadType::Revocation, &record.revocation, record.authority_signature.as_ref())
@@ -141,31 +156,14 @@ impl Directory {
         Ok(())
     }
 
-    fn check_policy(&self, record: &wire::PolicyRecord) -> Result<(), RecordError> {
-        if record.signatures.is_empty() || record.name.is_empty() {
-            return Err(RecordError::Malformed);
-        }
-        let payload = policy_payload(&record.name, &record.policy);
-        for signed in &record.signatures {
-            let country = signed.country.parse().map_err(|_| RecordError::Country)?;
-            self.charter
-                .country(country)
-                .ok_or(RecordError::Country)?
-                .authority
-                .verify(PayloadType::Policy, &payload, signed.signature.as_ref())
-                .map_err(RecordError::Signature)?;
-        }
-        Ok(())
-    }
-
     /// The office's record at a size of the log; none when unknown or revoked by then.
     #[must_use]
     pub fn office(&self, office: OfficeId, size: u64) -> Option<&Office> {
         let history = self.offices.get(&office)?;
-        if history.revocations.iter().any(|(index, key)| *index < size && key.is_none()) {
-            return None;
-        }
-        history.records.iter().rev().find(|(index, _)| *index < size).map(|(_, record)| record)
+        let (enrolled, record) = history.records.iter().rev().find(|(index, _)| *index < size)?;
+        // A revocation of the whole office holds until a later record enrols it again.
+        let revoked = history.revocations.iter().any(|(index, key)| (*enrolled..size).contains(index) && key.is_none());
+        (!revoked).then_some(record)
     }
 
     /// The published key of this name, unless revoked, at a size of the log.
@@ -179,10 +177,9 @@ impl Directory {
         (!revoked).then_some(key)
     }
 
-    /// Whether a key is superseded: a newer unrevoked key of the same suite was valid at `at`.
-    #[must_use]
-    pub fn is_superseded(&self, key: &PublishedKey, at: UnixMillis, size: u64) -> bool {
-        self.newest_key(key.office, key.key.suite(), at, size).is_some_and(|newest| newest.sha256 != key.sha256)
+    /// Every key that an office has published, revoked ones included.
+    pub fn published_keys(&self, office: OfficeId) -> impl Iterator<Item = &PublishedKey> {
+        self.offices.get(&office).into_iter().flat_map(|history| history.keys.iter().map(|(_, key)| key))
     }
 
     /// The newest unrevoked key of a suite whose validity had begun at `at`.
@@ -199,11 +196,4 @@ impl Directory {
     pub fn offices(&self) -> impl Iterator<Item = &Office> {
         self.offices.keys().filter_map(|id| self.office(*id, self.size))
     }
-}
-
-/// What a policy's signatures cover: length-prefixed name, then the policy.
-#[must_use]
-pub fn policy_payload(name: &str, policy: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(name.len()).unwrap_or(u32::MAX).to_be_bytes();
-    [&length, name.as_bytes(), policy].concat()
 }

@@ -1,5 +1,7 @@
 //! The envelope on its way in: unverified as parsed, verified once the office signature and every commitment held.
 
+use prost::Message as _;
+
 use crate::{
     Bytes,
     header::Header,
@@ -75,6 +77,7 @@ impl UnverifiedEnvelope {
         if !stat_matches {
             return Err(mismatch("the StatBlock"));
         }
+        check_stat_block(&erasable.stat_block)?;
         Ok(SignedEnvelope { header: self.header, envelope: self.envelope })
     }
 }
@@ -119,6 +122,17 @@ impl SignedEnvelope {
 fn check_signature(header: &Header, envelope: &wire::Envelope, key: &VerifyingKey) -> Result<(), Refusal> {
     key.verify(PayloadType::Header, header.bytes(), envelope.office_signature.as_ref())
         .map_err(|e| Refusal::new(RefusalCode::BadSignature, format!("office signature: {e}")))
+}
+
+/// Counts and codes in their canonical encoding, nothing else: it is readable by broker and auditor.
+fn check_stat_block(bytes: &Bytes) -> Result<(), Refusal> {
+    let block = wire::StatBlock::decode(bytes.clone()).map_err(|_| malformed("the StatBlock is not protobuf"))?;
+    let codes_only = block.cells.iter().all(|cell| cell.age_band.len() <= 8 && cell.age_band.is_ascii());
+    if codes_only && block.encode_to_vec()[..] == bytes[..] {
+        Ok(())
+    } else {
+        Err(malformed("the StatBlock holds more than counts and codes"))
+    }
 }
 
 fn malformed(detail: &str) -> Refusal {

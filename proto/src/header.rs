@@ -73,6 +73,11 @@ impl Header {
         }
         let header = wire::Header::decode(bytes.clone()).map_err(|_| malformed("header", "is not protobuf"))?;
         let core = wire::Core::decode(header.core.clone()).map_err(|_| malformed("core", "is not protobuf"))?;
+        check_version(core.version)?;
+        // One encoding only, and no unknown fields: a header has no room for free text, and every party reads the same.
+        if core.encode_to_vec()[..] != header.core[..] || header.encode_to_vec()[..] != bytes[..] {
+            return Err(malformed("header", "is not in its canonical encoding, or has fields of no version"));
+        }
         let core = parse_core(core)?;
         let commitments = header.commitments.ok_or_else(|| malformed("commitments", "is missing"))?;
         check_commitments(&core, &commitments)?;
@@ -114,14 +119,18 @@ fn malformed(field: &str, problem: &str) -> Refusal {
     Refusal::new(RefusalCode::MalformedHeader, format!("{field} {problem}"))
 }
 
+fn check_version(version: u32) -> Result<(), Refusal> {
+    match version {
+        0 => Err(malformed("version", "is missing")),
+        VERSION => Ok(()),
+        other => {
+            let detail = format!("header version {other}, this party reads {VERSION}");
+            Err(Refusal::new(RefusalCode::UnsupportedVersion, detail))
+        }
+    }
+}
+
 fn parse_core(core: wire::Core) -> Result<Core, Refusal> {
-    if core.version == 0 {
-        return Err(malformed("version", "is missing"));
-    }
-    if core.version != VERSION {
-        let detail = format!("header version {}, this party reads {VERSION}", core.version);
-        return Err(Refusal::new(RefusalCode::UnsupportedVersion, detail));
-    }
     let id = |field: &str, bytes: &Bytes| {
         MessageId::from_wire(bytes).map_err(|_| malformed(field, "is not a UUID of version 7"))
     };
@@ -215,8 +224,11 @@ fn check_commitments(core: &Core, commitments: &wire::Commitments) -> Result<(),
     };
     hash("body_sha256", &commitments.body_sha256)?;
     hash("key_commitment", &commitments.key_commitment)?;
-    if commitments.body_size == 0 || commitments.body_size > limits::BODY_BYTES as u64 {
-        let detail = format!("body_size is {}, allowed are 1 to {}", commitments.body_size, limits::BODY_BYTES);
+    if commitments.body_size == 0 {
+        return Err(malformed("body_size", "is 0"));
+    }
+    if commitments.body_size > limits::BODY_BYTES as u64 {
+        let detail = format!("body_size is {}, the limit is {}", commitments.body_size, limits::BODY_BYTES);
         return Err(Refusal::new(RefusalCode::TooLarge, detail));
     }
     if commitments.recipients.len() != core.to.len() {

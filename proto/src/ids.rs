@@ -192,10 +192,9 @@ impl MessageId {
     /// [`IdError::Message`] when they are not a version 7 UUID.
     pub fn from_wire(bytes: &[u8]) -> Result<Self, IdError> {
         let bytes: [u8; 16] = bytes.try_into().map_err(|_| IdError::Message)?;
-        match uuid::Uuid::from_bytes(bytes).get_version_num() {
-            7 => Ok(Self(bytes)),
-            _ => Err(IdError::Message),
-        }
+        let uuid = uuid::Uuid::from_bytes(bytes);
+        let is_version_7 = uuid.get_version_num() == 7 && uuid.get_variant() == uuid::Variant::RFC4122;
+        if is_version_7 { Ok(Self(bytes)) } else { Err(IdError::Message) }
     }
 }
 

@@ -41,6 +41,12 @@ pub enum RecordError {
     /// The encryption key was published before.
     #[error("record is in the directory already")]
     Repeated,
+    /// Its time is before the entry before it.
+    #[error("record's time is before the record before it")]
+    TimeWentBack,
+    /// Of a kind that this version does not take.
+    #[error("record is of a kind that this version does not take")]
+    Unsupported,
     /// The directory must begin with the charter.
     #[error("directory does not begin with the charter")]
     NoCharter,

@@ -10,16 +10,16 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use liaison_proto::Bytes;
+use liaison_proto::{
+    Bytes,
+    entropy::{Entropy, random},
+};
 
 use super::{
     Journal, JournalReader, Position, Record,
-    frame::{FrameHeader, HEADER, SEGMENT_HEADER, segment_header},
+    frame::{FrameHeader, HEADER, Nonce, SEGMENT_HEADER, read_segment_header, segment_header},
 };
 use crate::disk::{Disk, DiskFile};
-
-/// Smallest segment: the largest record fits.
-pub const MIN_SEGMENT_BYTES: u32 = 4 * 1024 * 1024;
 
 type Segments = Arc<RwLock<Vec<Arc<dyn DiskFile>>>>;
 
@@ -28,6 +28,7 @@ pub struct SegmentedJournal {
     disk: Arc<dyn Disk>,
     directory: String,
     segment_bytes: u32,
+    nonce: Nonce,
     segments: Segments,
     next: Position,
     sequence: u64,
@@ -57,11 +58,12 @@ impl SegmentedJournal {
     ///
     /// # Errors
     /// When there is one already, or the device fails.
-    pub fn create(disk: Arc<dyn Disk>, directory: &str, segment_bytes: u32) -> io::Result<Self> {
+    pub fn create(disk: Arc<dyn Disk>, directory: &str, segment_bytes: u32, entropy: &dyn Entropy) -> io::Result<Self> {
         let mut journal = Self {
             disk,
             directory: directory.to_owned(),
-            segment_bytes: segment_bytes.max(MIN_SEGMENT_BYTES),
+            segment_bytes,
+            nonce: random(entropy),
             segments: Arc::default(),
             next: Position { segment: 0, offset: 0 },
             sequence: 0,
@@ -86,33 +88,13 @@ impl SegmentedJournal {
         from: Option<(Position, u64)>,
         mut visit: impl FnMut(Position, Record) -> io::Result<()>,
     ) -> io::Result<(Self, Tail)> {
-        let mut files = Vec::new();
-        for (number, found) in disk.list(directory)?.iter().filter(|n| n.ends_with(".segment")).enumerate() {
-            let number = u32::try_from(number).map_err(io::Error::other)?;
-            if *found != format!("{number:08}.segment") {
-                return Err(damaged(format!("segment {number} of {directory} is missing")));
-            }
-            files.push(disk.open(&name(directory, number))?);
-        }
-        if files.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::NotFound, format!("there is no journal in {directory}")));
-        }
-        // A segment whose creation was cut short holds no header and no frames; it was never used.
-        if files.len() > 1 && !has_header(files.len() - 1, files.last())? {
-            files.pop();
-            disk.remove(&name(directory, u32::try_from(files.len()).map_err(io::Error::other)?))?;
-            disk.sync_directory(directory)?;
-        }
-        for (number, file) in files.iter().enumerate() {
-            if !has_header(number, Some(file))? {
-                return Err(damaged(format!("the header of segment {number} of {directory} is damaged")));
-            }
-        }
+        let (files, nonce) = open_segments(disk.as_ref(), directory)?;
         let (start, sequence) = from.unwrap_or((Position { segment: 0, offset: SEGMENT_HEADER as u32 }, 0));
         let mut journal = Self {
             disk,
             directory: directory.to_owned(),
-            segment_bytes: segment_bytes.max(MIN_SEGMENT_BYTES),
+            segment_bytes,
+            nonce,
             segments: Arc::new(RwLock::new(files)),
             next: start,
             sequence,
@@ -120,6 +102,10 @@ impl SegmentedJournal {
             unsynced_segment: None,
         };
         let torn = journal.scan(&mut visit)?;
+        if !torn {
+            // A segment that was made and never written to: the next record goes behind the last one, not into it.
+            journal.remove_segments_behind(journal.next.segment)?;
+        }
         let tail = Tail { end: journal.next, torn };
         Ok((journal, tail))
     }
@@ -132,23 +118,21 @@ impl SegmentedJournal {
             let file = files.get(segment as usize).ok_or_else(|| damaged("position is beyond the last segment"))?;
             let bytes = read_whole(file.as_ref())?;
             let mut offset = self.next.offset as usize;
-            while let Some((record, end)) = frame_at(&bytes, offset, self.sequence) {
+            while let Some((record, end)) = frame_at(self.nonce, &bytes, offset, self.sequence) {
                 visit(Position { segment, offset: to_u32(offset)? }, record)?;
                 self.sequence += 1;
                 offset = end;
             }
             self.next.offset = to_u32(offset)?;
-            let rest_is_zero = bytes.get(offset..).is_none_or(|rest| rest.iter().all(|&b| b == 0));
-            if !rest_is_zero {
+            if !is_zero_from(&bytes, offset) {
                 return Ok(true);
             }
             // The record after the last of a segment stands at the beginning of the next one, or nowhere.
             let Some(next) = files.get(segment as usize + 1) else { return Ok(false) };
             let bytes = read_whole(next.as_ref())?;
-            if frame_at(&bytes, SEGMENT_HEADER, self.sequence).is_none() {
-                let later = files.iter().skip(segment as usize + 1);
-                for file in later {
-                    if read_whole(file.as_ref())?.iter().skip(SEGMENT_HEADER).any(|&b| b != 0) {
+            if frame_at(self.nonce, &bytes, SEGMENT_HEADER, self.sequence).is_none() {
+                for file in files.iter().skip(segment as usize + 1) {
+                    if !is_zero_from(&read_whole(file.as_ref())?, SEGMENT_HEADER) {
                         return Ok(true);
                     }
                 }
@@ -156,6 +140,20 @@ impl SegmentedJournal {
             }
             self.next = Position { segment: segment + 1, offset: SEGMENT_HEADER as u32 };
         }
+    }
+
+    fn remove_segments_behind(&self, last: u32) -> io::Result<()> {
+        let mut files = self.files();
+        if files.len() <= last as usize + 1 {
+            return Ok(());
+        }
+        while files.len() > last as usize + 1 {
+            files.pop();
+            let number = u32::try_from(files.len()).map_err(io::Error::other)?;
+            self.disk.remove(&name(&self.directory, number))?;
+        }
+        *self.segments.write().unwrap_or_else(PoisonError::into_inner) = files;
+        self.disk.sync_directory(&self.directory)
     }
 
     /// Whether an intact record of `kind` with a sequence number of `from` or later lies at or behind the end.
@@ -172,7 +170,7 @@ impl SegmentedJournal {
                     header.is_some_and(|h| h.kind == kind && h.length as usize == payload_length && h.sequence >= from);
                 if plausible
                     && let Some(header) = header
-                    && frame_at(&bytes, offset, header.sequence).is_some()
+                    && frame_at(self.nonce, &bytes, offset, header.sequence).is_some()
                 {
                     return Ok(true);
                 }
@@ -187,18 +185,11 @@ impl SegmentedJournal {
     /// # Errors
     /// When the device fails.
     pub fn cut(&mut self, end: Position, sequence: u64) -> io::Result<()> {
-        let mut files = self.files();
-        while files.len() > end.segment as usize + 1 {
-            files.pop();
-            let number = u32::try_from(files.len()).map_err(io::Error::other)?;
-            self.disk.remove(&name(&self.directory, number))?;
-        }
-        self.disk.sync_directory(&self.directory)?;
-        let file = files.last().ok_or_else(|| damaged("cut beyond the last segment"))?;
+        self.remove_segments_behind(end.segment)?;
+        let file = self.files().pop().ok_or_else(|| damaged("cut beyond the last segment"))?;
         let size = usize::try_from(file.size()?).map_err(io::Error::other)?;
         file.write_at(&vec![0; size.saturating_sub(end.offset as usize)], u64::from(end.offset))?;
         file.sync_data()?;
-        *self.segments.write().unwrap_or_else(PoisonError::into_inner) = files;
         self.next = end;
         self.sequence = sequence;
         Ok(())
@@ -238,7 +229,7 @@ impl SegmentedJournal {
         file.write_at(&vec![0; self.segment_bytes as usize], 0)?;
         file.sync_data()?;
         // The header last: a segment whose creation was cut short has none.
-        file.write_at(&segment_header(number), 0)?;
+        file.write_at(&segment_header(self.nonce, number), 0)?;
         file.sync_data()?;
         self.disk.sync_directory(&self.directory)?;
         self.segments.write().unwrap_or_else(PoisonError::into_inner).push(file);
@@ -249,7 +240,7 @@ impl SegmentedJournal {
 
 impl Journal for SegmentedJournal {
     fn append(&mut self, kind: u8, payload: &[&[u8]]) -> io::Result<Position> {
-        let header = FrameHeader::new(self.sequence, kind, payload)
+        let header = FrameHeader::new(self.nonce, self.sequence, kind, payload)
             .ok_or_else(|| damaged("a record must have at least one byte"))?;
         let size = HEADER as u64 + u64::from(header.length);
         if size + SEGMENT_HEADER as u64 > u64::from(self.segment_bytes) {
@@ -278,7 +269,7 @@ impl Journal for SegmentedJournal {
     }
 
     fn reader(&self) -> Arc<dyn JournalReader> {
-        Arc::new(SegmentReader { segments: Arc::clone(&self.segments) })
+        Arc::new(SegmentReader { nonce: self.nonce, segments: Arc::clone(&self.segments) })
     }
 
     fn end(&self) -> Position {
@@ -287,6 +278,7 @@ impl Journal for SegmentedJournal {
 }
 
 struct SegmentReader {
+    nonce: Nonce,
     segments: Segments,
 }
 
@@ -304,21 +296,49 @@ impl JournalReader for SegmentReader {
         }
         let mut payload = vec![0; header.length as usize];
         file.read_at(&mut payload, offset)?;
-        if !header.matches(&payload) {
+        if !header.matches(self.nonce, &payload) {
             return Err(damaged(format!("the record at {position:?} is damaged")));
         }
         Ok(Record { kind: header.kind, sequence: header.sequence, payload: payload.into() })
     }
 }
 
-fn has_header(number: usize, file: Option<&Arc<dyn DiskFile>>) -> io::Result<bool> {
-    let Some(file) = file else { return Ok(false) };
-    if file.size()? < SEGMENT_HEADER as u64 {
-        return Ok(false);
+/// Opens every segment of a journal. A last one whose creation was cut short is all zeros, was never used, and is
+/// removed; any other damage is an error.
+fn open_segments(disk: &dyn Disk, directory: &str) -> io::Result<(Vec<Arc<dyn DiskFile>>, Nonce)> {
+    let names = disk.list(directory)?;
+    let names: Vec<&String> = names.iter().filter(|name| name.ends_with(".segment")).collect();
+    if names.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, format!("there is no journal in {directory}")));
     }
-    let mut bytes = [0; SEGMENT_HEADER];
-    file.read_at(&mut bytes, 0)?;
-    Ok(bytes == segment_header(u32::try_from(number).map_err(io::Error::other)?))
+    let mut files: Vec<Arc<dyn DiskFile>> = Vec::new();
+    let mut nonce = None;
+    for (number, found) in names.iter().enumerate() {
+        let number = u32::try_from(number).map_err(io::Error::other)?;
+        if **found != format!("{number:08}.segment") {
+            return Err(damaged(format!("segment {number} of {directory} is missing")));
+        }
+        let file = disk.open(&name(directory, number))?;
+        let bytes = read_whole(file.as_ref())?;
+        let header = bytes.first_chunk().and_then(|header| read_segment_header(header, number));
+        match (header, nonce) {
+            (Some(own), None) => nonce = Some(own),
+            (Some(own), Some(known)) if own == known => {}
+            (None, Some(_)) if number as usize + 1 == names.len() && is_zero_from(&bytes, 0) => {
+                disk.remove(&name(directory, number))?;
+                disk.sync_directory(directory)?;
+                break;
+            }
+            _ => return Err(damaged(format!("the header of segment {number} of {directory} is damaged"))),
+        }
+        files.push(file);
+    }
+    let nonce = nonce.ok_or_else(|| damaged(format!("the journal in {directory} was never finished")))?;
+    Ok((files, nonce))
+}
+
+fn is_zero_from(bytes: &Bytes, offset: usize) -> bool {
+    bytes.get(offset..).is_none_or(|rest| rest.iter().all(|&b| b == 0))
 }
 
 fn read_whole(file: &dyn DiskFile) -> io::Result<Bytes> {
@@ -333,12 +353,12 @@ fn header_at(bytes: &Bytes, offset: usize) -> Option<FrameHeader> {
 }
 
 /// The intact record with this number at an offset, and where it ends.
-fn frame_at(bytes: &Bytes, offset: usize, sequence: u64) -> Option<(Record, usize)> {
+fn frame_at(nonce: Nonce, bytes: &Bytes, offset: usize, sequence: u64) -> Option<(Record, usize)> {
     let header = header_at(bytes, offset)?;
     let start = offset + HEADER;
     let end = start.checked_add(header.length as usize).filter(|&end| end <= bytes.len())?;
     let payload = bytes.slice(start..end);
-    (header.sequence == sequence && header.matches(&payload))
+    (header.sequence == sequence && header.matches(nonce, &payload))
         .then_some((Record { kind: header.kind, sequence, payload }, end))
 }
 

@@ -14,7 +14,8 @@ use proptest::prelude::*;
 
 use crate::support::from_environment;
 
-const SEGMENT: u32 = 4 * 1024 * 1024;
+/// Small, so that segments roll while power is cut.
+const SEGMENT: u32 = 8 * 1024;
 
 /// Leaves are the hash of their body, or bare text; the state is the list of leaves.
 #[derive(Default)]
