@@ -51,14 +51,16 @@ pub fn check_bytes(bytes: &Bytes, charter: &Charter, copy: Option<&Replay>) -> R
         match held {
             Some(held) if held == &verified.leaf => {
                 let size = usize::try_from(verified.checkpoint.size()).unwrap_or(usize::MAX);
-                let same = replay.leaves.get(..size).map(|leaves| {
-                    root_of(leaves).is_ok_and(|root| root == verified.checkpoint.root())
-                });
+                let same = replay
+                    .leaves
+                    .get(..size)
+                    .map(|leaves| root_of(leaves).is_ok_and(|root| root == verified.checkpoint.root()));
                 if same == Some(false) {
                     let evidence = "the receipt's checkpoint is of another tree than the copy's at that size";
                     return Err(Finding::of_entry(FindingCode::ReceiptNotInLog, "exchange", verified.index, evidence));
                 }
-                in_copy = same.map_or_else(|| json!("the copy is older than the receipt's checkpoint"), |_| json!(true));
+                in_copy =
+                    same.map_or_else(|| json!("the copy is older than the receipt's checkpoint"), |_| json!(true));
             }
             Some(_) => {
                 let evidence = "the log has signed two different entries for this place";

@@ -54,7 +54,10 @@ impl Turn {
 
 impl Default for OfficeQueue {
     fn default() -> Self {
-        Self { waiting: BTreeSet::new(), evidence: Vec::new(), changed: watch::Sender::new(0),
+        Self {
+            waiting: BTreeSet::new(),
+            evidence: Vec::new(),
+            changed: watch::Sender::new(0),
             newest: [watch::Sender::new(0), watch::Sender::new(0)],
         }
     }

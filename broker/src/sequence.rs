@@ -134,7 +134,11 @@ impl Sequencer for ExchangeSequencer {
     fn apply(&mut self, index: LogIndex, leaf: &Bytes) -> Result<(), BrokenRule> {
         let broken = |problem: String| BrokenRule { index, problem };
         let leaf = ExchangeLeaf::parse(leaf).map_err(|e| broken(e.to_string()))?;
-        self.state.write().unwrap_or_else(PoisonError::into_inner).apply(index, &leaf).map_err(|e| broken(e.to_string()))
+        self.state
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .apply(index, &leaf)
+            .map_err(|e| broken(e.to_string()))
     }
 
     fn last_time(&self) -> UnixMillis {

@@ -2,11 +2,15 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use liaison_log::{committer::Committer, exchange::ExchangeState, leaf::Statement};
+use liaison_log::{
+    committer::Committer,
+    exchange::ExchangeState,
+    leaf::{Event as LeafEvent, ExchangeLeaf, Statement},
+};
 use liaison_proto::{
     clock::Clock,
     directory::Directory,
-    header::Header,
+    envelope::UnverifiedEnvelope,
     ids::{LogIndex, OfficeId},
     refusal::{Refusal, RefusalCode},
     wire::{self, directory_server, exchange_server},
@@ -55,17 +59,23 @@ fn office<T>(request: &Request<T>) -> Result<OfficeId, Refusal> {
 }
 
 impl Service {
-    /// The receipt of a message that was accepted before: a retry gets the same leaf, whatever has changed since in
-    /// directory or clock.
+    /// The receipt of a message that was accepted before: a retry of the same bytes gets the same leaf, whatever has
+    /// changed since in directory or clock.
     fn known_message(&self, office: OfficeId, envelope: &wire::Envelope) -> Option<wire::Receipt> {
-        let header = Header::parse(envelope.header.clone()).ok()?;
+        let unverified = UnverifiedEnvelope::parse(envelope.clone()).ok()?;
+        let header = unverified.header();
         let accepted = {
             let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
             let known = state.message(header.core().message_id)?;
             (known.from == office && known.header_sha256 == header.sha256()).then_some(known.accepted)?
         };
         // Not durable yet: the committer answers then.
-        self.deliverer.reader.receipt(accepted).ok()
+        let receipt = self.deliverer.reader.receipt(accepted).ok()?;
+        let same_signature = match ExchangeLeaf::parse(&receipt.leaf).ok()?.event {
+            LeafEvent::Accepted { signature, .. } => signature == envelope.office_signature,
+            LeafEvent::Attested { .. } => false,
+        };
+        (same_signature && unverified.check_commitments().is_ok()).then_some(receipt)
     }
 
     /// The receipt of what an office has stated before.

@@ -106,6 +106,17 @@ impl Mirror {
         Ok(Self { disk, log, max_entries, entries, checkpoint: Some(checkpoint) })
     }
 
+    /// Forgets the copy on `disk`: the next update fetches everything. Files that no checkpoint names are written over.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn forget(disk: &dyn Disk) -> io::Result<()> {
+        match disk.remove(CHECKPOINT) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => disk.sync_directory(""),
+        }
+    }
+
     /// Every entry, in order.
     #[must_use]
     pub fn entries(&self) -> &[Bytes] {

@@ -137,9 +137,8 @@ pub fn verify_entry(leaf: &ExchangeLeaf, directory: &Directory) -> Result<(), En
                 .map_err(|e| EntryError::Signature(core.from, e))?;
             for (&to, commitment) in core.to.iter().zip(&header.commitments().recipients) {
                 record(to)?;
-                let key = directory
-                    .encryption_key(to, &commitment.key_sha256, size)
-                    .ok_or(EntryError::UnknownKey(to))?;
+                let key =
+                    directory.encryption_key(to, &commitment.key_sha256, size).ok_or(EntryError::UnknownKey(to))?;
                 if key.key.suite() != core.suite {
                     return Err(EntryError::UnknownKey(to));
                 }

@@ -1,10 +1,11 @@
 //! Sends this office's signed statements to the broker until each is receipted.
 
+use liaison_link::dial::within;
 use liaison_log::leaf::{Event, ExchangeLeaf};
 use liaison_proto::{
     Bytes,
     ids::{LogIndex, MessageId},
-    refusal::Refusal,
+    refusal::{Refusal, is_final_refusal},
     wire::{self, StatementKind},
 };
 
@@ -55,17 +56,16 @@ async fn send(link: &Link, (_, kind, id): Pending) -> Result<Sent, StoreError> {
     };
     let Some(attested) = attested else { return Ok(Sent::Refused) };
     let request = wire::AttestRequest { kind, attested: Some(attested.clone()) };
-    let receipt = match link.exchange().attest(request).await {
+    let receipt = match within(link.exchange().attest(request)).await {
         Ok(answer) => answer.into_inner().receipt.unwrap_or_default(),
         Err(status) => {
-            return match Refusal::from_status(&status) {
-                Some(refusal) if !refusal.code.is_retryable() => {
-                    let name = StatementKind::try_from(kind).unwrap_or_default().as_str_name();
-                    link.alarm(format!("{name} of {id} was refused: {refusal}"), attested.statement).await?;
-                    Ok(Sent::Refused)
-                }
-                _ => Ok(Sent::Later),
-            };
+            if !is_final_refusal(&status) {
+                return Ok(Sent::Later);
+            }
+            let name = StatementKind::try_from(kind).unwrap_or_default().as_str_name();
+            let why = Refusal::from_status(&status).map_or_else(|| status.message().to_owned(), |r| r.to_string());
+            link.alarm(format!("{name} of {id} was refused: {why}"), attested.statement).await?;
+            return Ok(Sent::Refused);
         }
     };
     let verified = match link.view.verify(&receipt).await {

@@ -16,7 +16,6 @@ use liaison_proto::{
     entropy::SharedEntropy,
     failure::chain,
     ids::{Lane, OfficeId},
-    sign::VerifyingKey,
     wire::LogName,
 };
 
@@ -25,9 +24,10 @@ use crate::{
     compose::Composer,
     config::Config,
     directory::DirectoryReplica,
-    evidence,
+    evidence, gossip,
     init::{NodeError, disk, io_failed, keystore},
     key_table::KeyTable,
+    keystore::PublicKeys,
     local_api::LocalApi,
     log_view::LogView,
     open::Opener,
@@ -52,13 +52,13 @@ pub async fn run(
         return Err(NodeError::Missing(config.data.clone()));
     }
     let _lock = lock_directory(&config.data).map_err(io_failed("locking the data directory"))?;
-    let (charter, _) = charter_files::load(&config.charter)?;
+    let (charter, _) = charter_files::load(&config.charter, Some(&config.charter_sha256))?;
     let office = config.office;
     if charter.country(office.country()).is_none() {
         return Err(NodeError::Country(office));
     }
     let keystore = keystore(&config);
-    let receipt_key = keystore.receipt_key()?;
+    let (receipt_key, public_keys) = (keystore.receipt_key()?, keystore.public_keys()?);
     let (chain_file, key_file) = keystore.tls();
     let file = charter.file();
     let tls = tls::client_config(&file.broker.ca, Identity::read(&chain_file, &key_file)?, file.require_post_quantum)?;
@@ -67,7 +67,7 @@ pub async fn run(
     let store = Store::open(&disk(&config, "store"), config.segment_bytes(), office)?;
     let key_table = KeyTable::open(disk(&config, "store").as_ref()).map_err(io_failed("opening the key table"))?;
     let key_table = Arc::new(key_table);
-    let directory = DirectoryReplica::open(disk(&config, "directory"), &charter)
+    let directory = DirectoryReplica::open(&disk(&config, "directory"), &charter)
         .map_err(io_failed("opening the directory's replica"))?;
     let directory = Arc::new(directory);
     let exchange_source = RemoteLog::new(channel.clone(), LogName::Exchange);
@@ -103,7 +103,7 @@ pub async fn run(
         opener: opener.clone(),
         view,
     });
-    let own_key = receipt_key.verifying_key();
+    let own_keys = public_keys;
     let receiver = Receiver {
         link: link.clone(),
         office,
@@ -118,10 +118,11 @@ pub async fn run(
     }
     tasks.spawn(receiver.run());
     tasks.spawn(attest::run(link.clone()));
+    tasks.spawn(gossip::run(link.clone()));
     tasks.spawn(evidence::run(link.clone(), Arc::clone(&directory), directory_source.clone()));
     tasks.spawn(opener.run());
     let every = Duration::from_secs(u64::from(config.directory_seconds));
-    tasks.spawn(follow_directory(link, directory, directory_source, office, own_key, every));
+    tasks.spawn(follow_directory(link, directory, directory_source, office, own_keys, every));
     let socket = local::bind(&config.socket()).map_err(io_failed("opening the local socket"))?;
     tasks.spawn(async move {
         local::serve(socket, move |uid, request| {
@@ -150,16 +151,14 @@ async fn follow_directory(
     directory: Arc<DirectoryReplica>,
     source: RemoteLog,
     office: OfficeId,
-    own_key: VerifyingKey,
+    own_keys: PublicKeys,
     every: Duration,
 ) -> Result<(), StoreError> {
     let mut backoff = Backoff::default();
     loop {
         match directory.update(&source).await {
             Ok(()) => {
-                if directory.has_foreign_record(office, &own_key) {
-                    let what =
-                        format!("the directory holds a record of {office} with a key that this node does not have");
+                if let Some(what) = directory.foreign_record(office, &own_keys) {
                     link.alarm(what, Bytes::new()).await?;
                 }
                 backoff.reset();

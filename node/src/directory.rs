@@ -11,9 +11,14 @@ use liaison_log::{
     mirror::{Mirror, MirrorError},
     remote::RemoteLog,
 };
-use liaison_proto::{charter::Charter, directory::Directory, ids::OfficeId, office::RecordError, sign::VerifyingKey};
+use liaison_proto::{charter::Charter, directory::Directory, ids::OfficeId, office::RecordError};
 use tokio::sync::Mutex;
 use tonic::Status;
+
+use crate::keystore::PublicKeys;
+
+/// Entries of the directory log that a node keeps: a region has some thousand offices with a key a month.
+const MAX_ENTRIES: u64 = 1_000_000;
 
 /// Why the directory could not be brought up to date. What was known stays.
 #[derive(Debug, thiserror::Error)]
@@ -51,11 +56,24 @@ impl DirectoryReplica {
     ///
     /// # Errors
     /// When it is damaged.
-    pub fn open(disk: Arc<dyn Disk>, charter: &Charter) -> io::Result<Self> {
-        let mirror = Mirror::open(disk, charter.directory_log().clone())?;
+    pub fn open(disk: &Arc<dyn Disk>, charter: &Charter) -> io::Result<Self> {
+        let open = || Mirror::open(Arc::clone(disk), charter.directory_log().clone(), MAX_ENTRIES);
+        let mirror = match open() {
+            // The copy is a cache: a damaged one is forgotten, and fetched and verified anew.
+            Err(error) if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::NotFound) => {
+                tracing::error!(%error, "the directory's copy is damaged and will be fetched again");
+                Mirror::forget(disk.as_ref())?;
+                open()?
+            }
+            mirror => mirror?,
+        };
         let mut directory = Directory::new(charter.clone());
         for entry in mirror.entries() {
-            directory.apply_leaf(entry).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+            if let Err(error) = directory.apply_leaf(entry) {
+                // What came before it holds: officers still read what they have. The next update raises the alarm.
+                tracing::error!(index = directory.size(), %error, "the directory log has an entry that does not verify");
+                break;
+            }
         }
         Ok(Self { mirror: Mutex::new(mirror), directory: RwLock::new(directory) })
     }
@@ -81,11 +99,19 @@ impl DirectoryReplica {
         Ok(())
     }
 
-    /// Whether the office's record in the directory holds another key than the office's own: a record that it did not
-    /// order.
+    /// What the directory says of the office that the office did not order: another signing or receipt key, or an
+    /// encryption key that is none of its own.
     #[must_use]
-    pub fn has_foreign_record(&self, office: OfficeId, receipt_key: &VerifyingKey) -> bool {
+    pub fn foreign_record(&self, office: OfficeId, own: &PublicKeys) -> Option<String> {
         let directory = self.directory();
-        directory.office(office, directory.size()).is_some_and(|record| record.receipt_key != *receipt_key)
+        let record = directory.office(office, directory.size())?;
+        if record.signing_key.as_bytes() != &own.signing || record.receipt_key.as_bytes() != &own.receipt {
+            return Some(format!("the directory holds a record of {office} with keys that this node does not have"));
+        }
+        let foreign = directory.published_keys(office).find(|key| !own.encryption.contains(&key.sha256))?;
+        Some(format!(
+            "the directory holds an encryption key of {office} that this node does not have: {:?}",
+            foreign.key
+        ))
     }
 }

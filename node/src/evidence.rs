@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
-use liaison_log::{leaf::ExchangeLeaf, remote::RemoteLog, verify::verify_entry};
-use liaison_proto::{failure::chain, wire};
+use liaison_log::{
+    leaf::{Event, ExchangeLeaf},
+    remote::RemoteLog,
+    verify::verify_entry,
+};
+use liaison_proto::{failure::chain, ids::LogIndex, wire};
 
 use crate::{
     directory::DirectoryReplica,
@@ -19,20 +23,28 @@ use crate::{
 /// [`StoreError::Stopped`].
 pub async fn run(link: Link, directory: Arc<DirectoryReplica>, source: RemoteLog) -> Result<(), StoreError> {
     let mut backoff = Backoff::default();
+    // Behind an entry that will never verify there may be good ones.
+    let mut passed = LogIndex(0);
     loop {
-        let from_index = link.store.state().evidence_from.0;
+        let from_index = link.store.state().evidence_from.max(passed).0;
         if let Ok(stream) = link.exchange().evidence(wire::EvidenceRequest { from_index }).await {
             let mut stream = stream.into_inner();
             while let Ok(Some(item)) = stream.message().await {
-                let receipt = item.receipt.unwrap_or_default();
-                if !take(&link, &directory, &source, receipt).await? {
-                    break;
+                match take(&link, &directory, &source, item.receipt.unwrap_or_default()).await? {
+                    Taken::Kept => backoff.reset(),
+                    Taken::PassedOver(index) => passed = passed.max(LogIndex(index.0.saturating_add(1))),
+                    Taken::Later => break,
                 }
-                backoff.reset();
             }
         }
         tokio::time::sleep(backoff.pause(link.entropy.as_ref())).await;
     }
+}
+
+enum Taken {
+    Kept,
+    PassedOver(LogIndex),
+    Later,
 }
 
 async fn take(
@@ -40,32 +52,44 @@ async fn take(
     directory: &DirectoryReplica,
     source: &RemoteLog,
     receipt: wire::Receipt,
-) -> Result<bool, StoreError> {
+) -> Result<Taken, StoreError> {
     let verified = match link.view.verify(&receipt).await {
         Ok(verified) => verified,
         Err(error) => {
             link.report(&error, &receipt).await?;
-            return Ok(false);
+            return Ok(Taken::Later);
         }
     };
     if verified.index < link.store.state().evidence_from {
-        return Ok(true);
+        return Ok(Taken::Kept);
     }
     let leaf = match ExchangeLeaf::parse(&verified.leaf) {
         Ok(leaf) => leaf,
         Err(error) => {
             link.alarm(format!("entry {} was shown as evidence: {error}", verified.index), receipt.leaf).await?;
-            return Ok(false);
+            return Ok(Taken::PassedOver(verified.index));
         }
     };
+    let is_own = match &leaf.event {
+        Event::Attested { statement, .. } => link.store.state().outgoing.contains_key(&statement.message_id),
+        Event::Accepted { .. } => false,
+    };
+    if !is_own {
+        link.alarm(
+            format!("entry {} was shown as evidence and is of no message sent from here", verified.index),
+            receipt.leaf,
+        )
+        .await?;
+        return Ok(Taken::PassedOver(verified.index));
+    }
     if directory.directory().size() < leaf.directory_size && directory.update(source).await.is_err() {
-        return Ok(false);
+        return Ok(Taken::Later);
     }
     let checked = verify_entry(&leaf, &directory.directory());
     if let Err(error) = checked {
         link.alarm(format!("entry {} does not verify: {}", verified.index, chain(&error)), receipt.leaf).await?;
-        return Ok(false);
+        return Ok(Taken::PassedOver(verified.index));
     }
     link.store.write(vec![NodeRecord::Evidence(Evidence { receipt: Some(receipt) }).into()]).await?;
-    Ok(true)
+    Ok(Taken::Kept)
 }

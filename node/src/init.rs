@@ -83,13 +83,22 @@ pub fn init(
     passphrase: &[u8],
     entropy: &dyn Entropy,
 ) -> Result<Vec<String>, NodeError> {
-    if config.data.join("keystore").exists() {
+    if config.data.exists() {
         return Err(NodeError::Exists(config.data.clone()));
     }
-    fs::create_dir_all(&config.data).map_err(io_failed(format!("creating {}", config.data.display())))?;
-    let disk = disk(config, "store");
-    store::create(&disk, config.segment_bytes()).map_err(io_failed("creating the store"))?;
+    // Built beside its place and moved there whole: a failed init leaves nothing that looks like a node.
+    let building = Config { data: config.data.with_extension("new"), ..config.clone() };
+    match fs::remove_dir_all(&building.data) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            return Err(io_failed(format!("clearing {}", building.data.display()))(e));
+        }
+        _ => {}
+    }
+    fs::create_dir_all(&building.data).map_err(io_failed(format!("creating {}", building.data.display())))?;
+    let disk = disk(&building, "store");
+    store::create(&disk, config.segment_bytes(), entropy).map_err(io_failed("creating the store"))?;
     KeyTable::create(disk.as_ref()).map_err(io_failed("creating the key table"))?;
-    // The keystore last: a node exists when its keystore does.
-    Ok(keystore(config).import(material, passphrase, entropy)?)
+    let officers = keystore(&building).import(material, passphrase, entropy)?;
+    fs::rename(&building.data, &config.data).map_err(io_failed(format!("creating {}", config.data.display())))?;
+    Ok(officers)
 }

@@ -14,6 +14,7 @@ use liaison_proto::{
     entropy::{Entropy, random},
     ids::MessageId,
     seal::ContentKey,
+    sha256,
 };
 use zeroize::Zeroizing;
 
@@ -24,9 +25,12 @@ use crate::{
 
 const FILE: &str = "keys.table";
 const MAGIC: &[u8; 8] = b"LIAISONK";
-/// Kind (1), id (16), sealed key (32 + overhead), zeros.
+/// Version of the slots.
+const VERSION: u8 = 1;
+/// Kind (1), id (16), sealed key (32 + overhead), check: first 4 bytes of SHA-256 of those, zeros.
 const SLOT: usize = 128;
 const SEALED: usize = 32 + OVERHEAD;
+const CHECKED: usize = 17 + SEALED;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -49,9 +53,17 @@ pub enum KeyTableError {
     Missing,
 }
 
+/// Tells a slot that was written whole from one that was not.
+fn check(slot: &[u8; SLOT]) -> [u8; 4] {
+    let [a, b, c, d, ..] = sha256(&[&slot[..CHECKED]]);
+    [a, b, c, d]
+}
+
 struct Table {
     slots: HashMap<(Kind, MessageId), (u64, [u8; SEALED])>,
     next: u64,
+    /// After a failed write or sync nothing in memory may be trusted to be on the disk.
+    poisoned: bool,
 }
 
 /// The key table of a node.
@@ -75,10 +87,12 @@ impl KeyTable {
         }
         let mut header = [0; SLOT];
         header[..8].copy_from_slice(MAGIC);
+        header[8] = VERSION;
         replace_file(disk, FILE, &header)
     }
 
-    /// Opens the table. A slot whose writing was cut short does not open and is written over later.
+    /// Opens the table. A slot whose writing was cut short fails its check, and counts as empty: nothing was stated
+    /// about a message before its key was synced.
     ///
     /// # Errors
     /// When there is none, it is malformed, or the device fails.
@@ -87,13 +101,16 @@ impl KeyTable {
         let size = file.size()?;
         let mut header = [0; SLOT];
         file.read_at(&mut header, 0)?;
-        if header[..8] != MAGIC[..] {
+        if header[..8] != MAGIC[..] || header[8] != VERSION {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the key table is malformed"));
         }
-        let mut table = Table { slots: HashMap::new(), next: size / SLOT as u64 };
+        let mut table = Table { slots: HashMap::new(), next: size.div_ceil(SLOT as u64), poisoned: false };
         for slot in 1..size / SLOT as u64 {
             let mut bytes = [0; SLOT];
             file.read_at(&mut bytes, slot * SLOT as u64)?;
+            if check(&bytes) != bytes[CHECKED..CHECKED + 4] {
+                continue;
+            }
             let kind = match bytes[0] {
                 1 => Kind::Thread,
                 2 => Kind::Message,
@@ -119,16 +136,33 @@ impl KeyTable {
         entropy: &dyn Entropy,
     ) -> Result<(), KeyTableError> {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        let thread_key = match open_slot(&table, Kind::Thread, thread, &storage.0) {
+        if std::mem::replace(&mut table.poisoned, true) {
+            return Err(io::Error::other("the key table stopped after a failure; restart the node").into());
+        }
+        let put = self.put_locked(&mut table, thread, message, key, storage, entropy);
+        table.poisoned = matches!(put, Err(KeyTableError::Io(_)));
+        put
+    }
+
+    fn put_locked(
+        &self,
+        table: &mut Table,
+        thread: MessageId,
+        message: MessageId,
+        key: &ContentKey,
+        storage: &StorageKey,
+        entropy: &dyn Entropy,
+    ) -> Result<(), KeyTableError> {
+        let thread_key = match open_slot(table, Kind::Thread, thread, &storage.0) {
             Ok(key) => key,
             Err(KeyTableError::Missing) => {
                 let key = Zeroizing::new(random(entropy));
-                self.write(&mut table, Kind::Thread, thread, &key, &storage.0, entropy)?;
+                self.write(table, Kind::Thread, thread, &key, &storage.0, entropy)?;
                 key
             }
             Err(error) => return Err(error),
         };
-        self.write(&mut table, Kind::Message, message, key.as_bytes(), &thread_key, entropy)?;
+        self.write(table, Kind::Message, message, key.as_bytes(), &thread_key, entropy)?;
         Ok(self.file.sync_data()?)
     }
 
@@ -147,7 +181,9 @@ impl KeyTable {
         let mut bytes = [0; SLOT];
         bytes[0] = kind as u8;
         bytes[1..17].copy_from_slice(id.as_bytes());
-        bytes[17..17 + SEALED].copy_from_slice(&sealed);
+        bytes[17..CHECKED].copy_from_slice(&sealed);
+        let check = check(&bytes);
+        bytes[CHECKED..CHECKED + 4].copy_from_slice(&check);
         self.file.write_at(&bytes, slot * SLOT as u64)?;
         table.next = table.next.max(slot + 1);
         table.slots.insert((kind, id), (slot, sealed));

@@ -67,6 +67,19 @@ pub enum KeystoreError {
     Derive(String),
 }
 
+/// The public halves of the office's keys, readable while locked: what the directory says of the office is held
+/// against them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PublicKeys {
+    /// Ed25519.
+    pub signing: [u8; 32],
+    /// Ed25519.
+    pub receipt: [u8; 32],
+    /// Names of the encryption keys, as in headers.
+    pub encryption: Vec<[u8; 32]>,
+}
+
 /// What an unlocked office holds.
 pub struct OfficeKeys {
     /// Signs headers, RETRIEVED and CANNOT_OPEN.
@@ -186,6 +199,7 @@ impl Keystore {
                 decryption.push(key);
             }
         }
+        self.write_public(&signing, &decryption)?;
         let office_key = Zeroizing::new(random(entropy));
         let keys = OfficeKeys { signing, decryption, storage: StorageKey(random(entropy)) };
         self.write_office(&office_key, &keys, entropy)?;
@@ -201,6 +215,27 @@ impl Keystore {
         }
         officers.sort();
         Ok(officers)
+    }
+
+    fn write_public(&self, signing: &SigningKey, decryption: &[DecryptionKey]) -> Result<(), KeystoreError> {
+        let encryption = decryption.iter().map(|key| Ok(key.public()?.sha256()));
+        let public = PublicKeys {
+            signing: *signing.verifying_key().as_bytes(),
+            receipt: *self.receipt_key()?.verifying_key().as_bytes(),
+            encryption: encryption.collect::<Result<_, KeystoreError>>()?,
+        };
+        let path = self.directory.join("public.json");
+        let text = serde_json::to_vec(&public).map_err(|_| KeystoreError::Malformed(path.clone()))?;
+        write_private(&path, &text).map_err(io_error(&path))
+    }
+
+    /// The public halves of the office's keys.
+    ///
+    /// # Errors
+    /// [`KeystoreError`].
+    pub fn public_keys(&self) -> Result<PublicKeys, KeystoreError> {
+        let path = self.directory.join("public.json");
+        serde_json::from_slice(&read_private(&path)?).map_err(|_| KeystoreError::Malformed(path))
     }
 
     fn write_office(
@@ -277,6 +312,9 @@ impl Keystore {
         let sealed = fs::read(&path).map_err(io_error(&path))?;
         let text = secret_box::open(&office_key, OFFICE_LABEL, &sealed)?;
         let file: OfficeFile = serde_json::from_slice(&text).map_err(|_| malformed())?;
+        if file.version != 1 {
+            return Err(malformed());
+        }
         let seed = |text: &str| -> Result<Zeroizing<[u8; 32]>, KeystoreError> {
             let bytes = Zeroizing::new(STANDARD.decode(text).map_err(|_| malformed())?);
             Ok(Zeroizing::new(bytes.as_slice().try_into().map_err(|_| malformed())?))
@@ -299,6 +337,10 @@ impl Keystore {
         }
         let malformed = || KeystoreError::Malformed(path.clone());
         let slot: SlotFile = serde_json::from_slice(&read_private(&path)?).map_err(|_| malformed())?;
+        let costs_allowed = slot.memory_kib <= 1024 * 1024 && slot.passes <= 16 && slot.lanes <= 16;
+        if slot.version != 1 || !costs_allowed {
+            return Err(malformed());
+        }
         let decode = |text: &str| STANDARD.decode(text).map_err(|_| malformed());
         let wrapping = derive(passphrase, &slot, &decode(&slot.salt)?)?;
         let secret = secret_box::open(&wrapping, SLOT_LABEL, &decode(&slot.sealed)?)

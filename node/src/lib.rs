@@ -3,7 +3,7 @@
 //!
 //! The way out: [`compose`] -> [`seal`] -> [`sign`] -> [`store`] (the outbox) -> [`submit`] -> [`evidence`].
 //! The way in: [`receive`] -> [`store`] (the inbox) -> [`attest`] -> [`open`] -> an ACK composed by [`compose`].
-//! Around them: [`keystore`], [`key_table`], [`vault`], [`directory`], [`log_view`], [`daemon`], [`local_api`];
+//! Around them: [`gossip`], [`keystore`], [`key_table`], [`vault`], [`directory`], [`log_view`], [`daemon`], [`local_api`];
 //! [`officer`] is the officers' command line.
 //!
 //! Out of scope: what content means (`liaison-casework`), the log's format (`liaison-log`).
@@ -21,6 +21,7 @@ pub mod config;
 pub mod daemon;
 pub mod directory;
 pub mod evidence;
+pub mod gossip;
 pub mod init;
 pub mod key_table;
 pub mod keystore;

@@ -37,6 +37,21 @@ use crate::{
     view,
 };
 
+/// Messages listed when nobody says how many.
+const DEFAULT_LIMIT: usize = 100;
+/// Messages listed at most: an answer over the local socket has 8 MiB.
+const MOST: usize = 4000;
+
+const fn default_limit() -> usize {
+    DEFAULT_LIMIT
+}
+
+/// The newest of a list, oldest first, and how many are before them.
+fn newest<T>(messages: &[T], limit: usize, show: impl Fn(&T) -> Value) -> Value {
+    let shown = &messages[messages.len().saturating_sub(limit.min(MOST))..];
+    json!({"messages": shown.iter().map(show).collect::<Vec<_>>(), "earlier": messages.len() - shown.len()})
+}
+
 /// A request.
 #[derive(Deserialize)]
 #[serde(tag = "op", rename_all = "kebab-case", deny_unknown_fields)]
@@ -57,8 +72,14 @@ enum Request {
         kind: String,
         content: Value,
     },
-    Inbox,
-    Outbox,
+    Inbox {
+        #[serde(default = "default_limit")]
+        limit: usize,
+    },
+    Outbox {
+        #[serde(default = "default_limit")]
+        limit: usize,
+    },
     Show {
         message: String,
     },
@@ -157,23 +178,24 @@ impl LocalApi {
                 let case = self.reply(&message, &kind, content)?;
                 self.send(uid, &case).await
             }
-            Request::Inbox => {
+            Request::Inbox { limit } => {
                 let state = self.store.state();
                 let mut messages: Vec<_> = state.incoming.values().collect();
                 messages.sort_by_key(|incoming| incoming.index);
-                Ok(json!({"messages": messages.iter().map(|m| view::incoming(&state, m)).collect::<Vec<_>>()}))
+                Ok(newest(&messages, limit, |message| view::incoming(&state, message)))
             }
-            Request::Outbox => {
+            Request::Outbox { limit } => {
                 let state = self.store.state();
                 let mut messages: Vec<_> = state.outgoing.values().collect();
                 messages.sort_by_key(|outgoing| outgoing.order);
-                Ok(json!({"messages": messages.iter().map(|m| view::outgoing(&state, m)).collect::<Vec<_>>()}))
+                Ok(newest(&messages, limit, |message| view::outgoing(&state, message)))
             }
             Request::Show { message } => self.show(uid, find(&message)?),
             Request::Receipt { message } => self.receipt(find(&message)?),
             Request::Alarms => {
                 let state = self.store.state();
-                let alarms = state.alarms.iter().map(|a| json!({"at": a.at.to_string(), "what": a.what}));
+                let alarms =
+                    state.alarms.iter().rev().take(MOST).map(|a| json!({"at": a.at.to_string(), "what": a.what}));
                 Ok(json!({"alarms": alarms.collect::<Vec<_>>()}))
             }
         }

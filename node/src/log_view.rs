@@ -88,11 +88,25 @@ impl LogView {
     /// # Errors
     /// [`ViewError`].
     pub async fn extend(&self, shown: &VerifiedCheckpoint) -> Result<(), ViewError> {
-        let mut newest = self.newest.lock().await;
-        let Some(known) = newest.as_ref() else {
-            self.keep(&mut newest, shown).await?;
-            return Ok(());
-        };
+        loop {
+            // The lock is not held while the broker is asked: one that does not answer holds up nobody else.
+            let known = self.newest.lock().await.clone();
+            if let Some(known) = &known {
+                self.compare(known, shown).await?;
+                if shown.size() <= known.size() {
+                    return Ok(());
+                }
+            }
+            let mut newest = self.newest.lock().await;
+            if *newest == known {
+                return self.keep(&mut newest, shown).await;
+            }
+            // Another checkpoint came first: compare with that one, too.
+        }
+    }
+
+    /// Verifies that two checkpoints are of one append-only log.
+    async fn compare(&self, known: &VerifiedCheckpoint, shown: &VerifiedCheckpoint) -> Result<(), ViewError> {
         let (old, new) = if shown.size() < known.size() { (shown, known) } else { (known, shown) };
         let proof = if old.size() == 0 || old.size() == new.size() {
             Vec::new()
@@ -106,11 +120,7 @@ impl LogView {
                 Err(status) => return Err(ViewError::Link(status)),
             }
         };
-        verify_consistency(old, new, &proof)?;
-        if shown.size() > known.size() {
-            self.keep(&mut newest, shown).await?;
-        }
-        Ok(())
+        Ok(verify_consistency(old, new, &proof)?)
     }
 
     async fn keep(&self, newest: &mut Option<VerifiedCheckpoint>, shown: &VerifiedCheckpoint) -> Result<(), ViewError> {

@@ -1,13 +1,10 @@
 //! Opening: an unlocked office unwraps what arrived, verifies who wrote it, keeps the content key and states RETRIEVED,
 //! or CANNOT_OPEN with the reason.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use liaison_casework::content::Content;
-use liaison_log::{
-    checkpoint::VerifiedCheckpoint,
-    leaf::{Statement, payload_type},
-};
+use liaison_log::leaf::{Statement, payload_type};
 use liaison_proto::{
     Bytes, ProtoMessage as _,
     envelope::{SignedEnvelope, UnverifiedEnvelope},
@@ -23,8 +20,7 @@ use crate::{
     directory::DirectoryReplica,
     key_table::{KeyTable, KeyTableError},
     keystore::OfficeKeys,
-    record::{NodeRecord, Stated},
-    retry::Backoff,
+    record::{Gossip, NodeRecord, Stated},
     state::Incoming,
     store::StoreError,
     submit::Link,
@@ -76,6 +72,21 @@ pub fn read_plaintext(
         core.created_at,
     )
     .map_err(|_| CannotOpenReason::Officer)?;
+    // Who countersigned is shown; so each countersignature must hold, and be a supervisor's.
+    for countersigner in &plaintext.countersigners {
+        let role = officer::verify_content(
+            header.core_bytes(),
+            &plaintext.content,
+            Some(countersigner),
+            core.from,
+            signing_key,
+            core.created_at,
+        )
+        .map(|countersigner| countersigner.role);
+        if role != Ok(wire::Role::Supervisor) {
+            return Err(CannotOpenReason::Officer);
+        }
+    }
     let commitments = header.commitments();
     let attachments: Vec<Bytes> = commitments.attachments.iter().map(|a| a.sha256.clone()).collect();
     let content = Content::decode(&plaintext.content, core.kind, &attachments, &commitments.stat_sha256)
@@ -101,25 +112,32 @@ impl Opener {
     /// [`StoreError::Stopped`].
     pub async fn run(self) -> Result<(), StoreError> {
         let (mut arrivals, mut unlocks) = (self.link.store.changes(), self.vault.changes());
-        let mut backoff = Backoff::default();
+        let mut stuck: Vec<MessageId> = Vec::new();
         loop {
             arrivals.mark_unchanged();
             unlocks.mark_unchanged();
-            let next = self.link.store.state().to_open.first().map(|(_, id)| *id);
+            let next = {
+                let state = self.link.store.state();
+                state.to_open.iter().map(|(_, id)| *id).find(|id| !stuck.contains(id))
+            };
             let ready = next.zip(self.vault.office().ok());
             let Some((id, keys)) = ready else {
                 tokio::select! {
                     changed = arrivals.changed() => changed.map_err(|_| StoreError::Stopped)?,
-                    changed = unlocks.changed() => changed.map_err(|_| StoreError::Stopped)?,
+                    changed = unlocks.changed() => {
+                        changed.map_err(|_| StoreError::Stopped)?;
+                        stuck.clear();
+                    }
                 }
                 continue;
             };
             match self.open(id, &keys).await {
-                Ok(()) => backoff.reset(),
+                Ok(()) => {}
                 Err(OpenFailed::Store(error)) => return Err(error),
+                // One message's trouble must not hold up the others; it is tried again at the next unlocking.
                 Err(error) => {
-                    tracing::error!(message = %id, error = chain(&error), "opening failed");
-                    tokio::time::sleep(backoff.pause(self.link.entropy.as_ref())).await;
+                    self.link.alarm(format!("message {id} cannot be opened: {}", chain(&error)), Bytes::new()).await?;
+                    stuck.push(id);
                 }
             }
         }
@@ -137,9 +155,13 @@ impl Opener {
                 .map_err(|_| CannotOpenReason::Seal)?;
             read_plaintext(&plaintext, &envelope, &signing_key).map(|opened| (key, opened))
         });
+        let mut gossip = None;
         let (kind, reason) = match opened {
             Ok((key, opened)) => {
-                self.compare_gossip(&opened.content).await?;
+                let note = opened.content.gossip().checkpoint.clone();
+                if !note.is_empty() {
+                    gossip = Some(NodeRecord::Gossip(Gossip { note, compared: false }));
+                }
                 let thread = incoming.header.core().thread_id;
                 self.key_table.put(thread, id, &key, &keys.storage, self.link.entropy.as_ref())?;
                 (StatementKind::Retrieved, CannotOpenReason::Unspecified)
@@ -165,7 +187,7 @@ impl Opener {
             kind: kind.into(),
             attested: Some(wire::Attested { statement, signature }),
         });
-        self.link.store.write(vec![record.into()]).await?;
+        self.link.store.write(gossip.into_iter().chain([record]).map(Into::into).collect()).await?;
         Ok(())
     }
 
@@ -174,33 +196,12 @@ impl Opener {
             .link
             .store
             .envelope(&incoming.header, incoming.signature.as_ref(), incoming.body)
-            .map_err(StoreError::from)?;
+            .map_err(OpenFailed::Read)?;
         let directory = self.directory.directory();
         let from = incoming.header.core().from;
         let record = directory.office(from, incoming.directory_size).ok_or(OpenFailed::Originator)?;
         let signed = UnverifiedEnvelope::parse(envelope).and_then(|e| e.verify(&record.signing_key));
         Ok((signed.map_err(OpenFailed::Envelope)?, record.signing_key))
-    }
-
-    /// The checkpoint that the sender had verified must be of the log that this node sees.
-    async fn compare_gossip(&self, content: &Content) -> Result<(), StoreError> {
-        let note = &content.gossip().checkpoint;
-        if note.is_empty() {
-            return Ok(());
-        }
-        // A note that does not verify says nothing about the log, only about the sender.
-        let Ok(checkpoint) = VerifiedCheckpoint::verify(note, self.link.view.log()) else {
-            tracing::warn!("a counterpart's newest checkpoint does not verify");
-            return Ok(());
-        };
-        match self.link.view.extend(&checkpoint).await {
-            Err(error) if error.is_alarm() => {
-                let what = format!("the log was shown differently to a counterpart: {}", chain(&error));
-                self.link.alarm(what, note.clone()).await
-            }
-            // The consistency proof can be had later: the next message carries a newer checkpoint.
-            _ => Ok(()),
-        }
     }
 
     /// Opens a kept message for reading, from its content key at rest.
@@ -218,7 +219,7 @@ impl Opener {
                 (outgoing.header.clone(), outgoing.signature.clone(), outgoing.body, size)
             }
         };
-        let envelope = self.link.store.envelope(&header, signature.as_ref(), body).map_err(StoreError::from)?;
+        let envelope = self.link.store.envelope(&header, signature.as_ref(), body).map_err(OpenFailed::Read)?;
         let directory = self.directory.directory();
         let key = directory.office(header.core().from, directory_size).ok_or(OpenFailed::Originator)?.signing_key;
         let envelope =
@@ -237,6 +238,9 @@ pub enum OpenFailed {
     /// The store failed.
     #[error("the stored message could not be read")]
     Store(#[from] StoreError),
+    /// The stored bytes are damaged.
+    #[error("the stored message is damaged")]
+    Read(#[source] io::Error),
     /// The key table failed.
     #[error("the content key could not be kept or found")]
     Key(#[from] KeyTableError),

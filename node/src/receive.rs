@@ -19,7 +19,7 @@ use liaison_proto::{
 };
 
 use crate::{
-    directory::DirectoryReplica,
+    directory::{DirectoryError, DirectoryReplica},
     log_view::ViewError,
     record::{Arrived, NodeRecord, Stated},
     retry::Backoff,
@@ -52,7 +52,7 @@ enum NotTaken {
     #[error("the entry is not the one of this message for this office")]
     OtherMessage,
     #[error("the directory could not be brought up to the size that the entry was judged by")]
-    Directory,
+    Directory(#[source] DirectoryError),
     #[error("the envelope does not verify")]
     Envelope(#[source] Refusal),
     #[error("the store has stopped")]
@@ -65,8 +65,17 @@ impl NotTaken {
         match self {
             Self::View(error) => error.is_alarm(),
             Self::OtherMessage | Self::Envelope(_) | Self::Incomplete => true,
-            Self::Directory | Self::Store(_) => false,
+            Self::Directory(error) => error.is_alarm(),
+            Self::Store(_) => false,
         }
+    }
+}
+
+/// What a delivery says it is of, for the alarm about it; nothing of it is verified.
+fn claimed_message(leaf: &Bytes) -> String {
+    match ExchangeLeaf::parse(leaf).map(|leaf| leaf.event) {
+        Ok(Event::Accepted { header, .. }) => format!("message {}", header.core().message_id),
+        _ => "no ACCEPTED entry".to_owned(),
     }
 }
 
@@ -81,12 +90,14 @@ impl Receiver {
             if let Ok(stream) = self.link.exchange().receive(wire::ReceiveRequest {}).await {
                 let mut stream = stream.into_inner();
                 while let Ok(Some(delivery)) = stream.message().await {
+                    let exhibit = delivery.receipt.as_ref().map(|receipt| receipt.leaf.clone()).unwrap_or_default();
                     match self.take(delivery).await {
                         Ok(()) => backoff.reset(),
                         Err(NotTaken::Store(error)) => return Err(error),
                         Err(error) if error.is_alarm() => {
+                            let entry = claimed_message(&exhibit);
                             self.link
-                                .alarm(format!("a delivery was not taken: {}", chain(&error)), Bytes::new())
+                                .alarm(format!("a delivery was not taken ({entry}): {}", chain(&error)), exhibit)
                                 .await?;
                         }
                         Err(error) => {
@@ -108,7 +119,7 @@ impl Receiver {
         }
         let leaf = ExchangeLeaf::parse(&verified.leaf).map_err(|_| NotTaken::OtherMessage)?;
         if self.directory.directory().size() < leaf.directory_size {
-            self.directory.update(&self.directory_source).await.map_err(|_| NotTaken::Directory)?;
+            self.directory.update(&self.directory_source).await.map_err(NotTaken::Directory)?;
         }
         let (header, number) = self.check(&leaf, envelope.clone())?;
         let statement = Statement {
@@ -123,9 +134,13 @@ impl Receiver {
         .encode();
         let signature = self.receipt_key.sign(PayloadType::Delivered, &statement);
         let message_id = Bytes::copy_from_slice(header.core().message_id.as_bytes());
+        // Copies: parts of what came in one buffer with a body would keep the whole of it in memory.
         let arrived = NodeRecord::Arrived(Arrived {
-            header: envelope.header,
-            office_signature: envelope.office_signature,
+            header: Bytes::copy_from_slice(&envelope.header),
+            office_signature: envelope.office_signature.map(|signature| wire::Signature {
+                algorithm: signature.algorithm,
+                value: Bytes::copy_from_slice(&signature.value),
+            }),
             receipt: Some(receipt),
             at_ms: self.link.clock.now().0,
         });
@@ -135,7 +150,14 @@ impl Receiver {
             attested: Some(wire::Attested { statement, signature: Some(signature) }),
         });
         let body = wire::Envelope { erasable: envelope.erasable, body: envelope.body, ..wire::Envelope::default() };
-        self.link.store.write(vec![Write { record: arrived, body: Some(body) }, stated.into()]).await?;
+        let id = header.core().message_id;
+        if !self.link.store.write(vec![Write { record: arrived, body: Some(body) }, stated.clone().into()]).await? {
+            // It was there already; a crash between the two records may have left it without its statement.
+            let unstated = self.link.store.state().incoming.get(&id).is_some_and(|known| known.statements.is_empty());
+            if unstated {
+                self.link.store.write(vec![stated.into()]).await?;
+            }
+        }
         Ok(())
     }
 

@@ -112,6 +112,18 @@ pub struct Checkpoint {
     pub note: Bytes,
 }
 
+/// A checkpoint that a counterpart had verified: to be compared with this node's view of the log, however long that
+/// takes.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Gossip {
+    /// Signed note.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub note: Bytes,
+    /// Whether it was compared; false when it came.
+    #[prost(bool, tag = "2")]
+    pub compared: bool,
+}
+
 /// Something that only trouble or bad faith explains.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Alarm {
@@ -139,6 +151,7 @@ pub enum NodeRecord {
     Evidence(Evidence),
     Checkpoint(Checkpoint),
     Alarm(Alarm),
+    Gossip(Gossip),
 }
 
 impl NodeRecord {
@@ -161,6 +174,7 @@ impl NodeRecord {
             Self::Evidence(r) => (7, bytes(r)),
             Self::Checkpoint(r) => (8, bytes(r)),
             Self::Alarm(r) => (9, bytes(r)),
+            Self::Gossip(r) => (10, bytes(r)),
         }
     }
 
@@ -183,6 +197,6 @@ impl NodeRecord {
             };
         }
         decode!(1 => Queued, 2 => Receipted, 3 => Refused, 4 => Arrived, 5 => Stated, 6 => StatementReceipted,
-                7 => Evidence, 8 => Checkpoint, 9 => Alarm)
+                7 => Evidence, 8 => Checkpoint, 9 => Alarm, 10 => Gossip)
     }
 }

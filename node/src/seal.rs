@@ -5,6 +5,7 @@ use liaison_proto::{
     Bytes, ProtoMessage as _,
     directory::Directory,
     entropy::Entropy,
+    header::Header,
     ids::{MessageId, OfficeId},
     officer,
     refusal::{Refusal, RefusalCode},
@@ -82,10 +83,13 @@ impl Draft {
             stat_sha256,
         };
         let header = wire::Header { core: self.core, commitments: Some(commitments) };
+        let header = Bytes::from(header.encode_to_vec());
+        // What no broker would take must not get into the outbox.
+        Header::parse(header.clone())?;
         Ok(Sealed {
             message_id: self.message_id,
             thread_id: self.thread_id,
-            header: header.encode_to_vec().into(),
+            header,
             erasable: wire::ErasableSide { wraps, stat_block, stat_salt },
             body,
             content_key,

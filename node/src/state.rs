@@ -157,6 +157,8 @@ pub struct State {
     pub sent_numbers: HashMap<Channel, u64>,
     /// Received numbers per channel to this office.
     pub received_numbers: HashMap<Channel, BTreeSet<u64>>,
+    /// Checkpoints of counterparts to be compared with this node's view of the log.
+    pub to_compare: BTreeSet<Bytes>,
     /// Alarms, oldest first.
     pub alarms: Vec<AlarmState>,
     order: u64,
@@ -261,6 +263,12 @@ impl State {
                 self.apply_evidence(index, &leaf, position);
             }
             NodeRecord::Checkpoint(checkpoint) => self.checkpoint = Some(checkpoint.note),
+            NodeRecord::Gossip(gossip) if gossip.compared => {
+                self.to_compare.remove(&gossip.note);
+            }
+            NodeRecord::Gossip(gossip) => {
+                self.to_compare.insert(gossip.note);
+            }
             NodeRecord::Alarm(alarm) => {
                 self.alarms.push(AlarmState { at: UnixMillis(alarm.at_ms), what: alarm.what });
             }

@@ -18,6 +18,7 @@ use liaison_log::{
 };
 use liaison_proto::{
     Bytes, ProtoMessage as _,
+    entropy::Entropy,
     failure::chain,
     header::Header,
     ids::{MessageId, OfficeId},
@@ -29,9 +30,8 @@ use crate::{record::NodeRecord, state::State};
 
 const RECORDS: &str = "records";
 const BODIES: &str = "bodies";
-/// Everything before this record is synced.
+/// Everything before this record is synced, in both journals.
 const KIND_SYNCED: u8 = 255;
-const SYNCED: [u8; 8] = *b"SYNCED\0\x01";
 const MAX_BATCH: usize = 128;
 const MAX_WAITING: usize = 1024;
 
@@ -95,10 +95,34 @@ struct Writer {
 ///
 /// # Errors
 /// When there is one already, or the device fails.
-pub fn create(disk: &Arc<dyn Disk>, segment_bytes: u32) -> io::Result<()> {
-    SegmentedJournal::create(Arc::clone(disk), BODIES, segment_bytes)?;
-    SegmentedJournal::create(Arc::clone(disk), RECORDS, segment_bytes)?;
+pub fn create(disk: &Arc<dyn Disk>, segment_bytes: u32, entropy: &dyn Entropy) -> io::Result<()> {
+    SegmentedJournal::create(Arc::clone(disk), BODIES, segment_bytes, entropy)?;
+    SegmentedJournal::create(Arc::clone(disk), RECORDS, segment_bytes, entropy)?;
     disk.sync_directory("")
+}
+
+/// How far the bodies journal was synced when a SYNCED record was written: its end, and the number of its next record.
+#[derive(Clone, Copy)]
+struct Synced {
+    bodies_end: Position,
+    bodies_sequence: u64,
+}
+
+impl Synced {
+    const BYTES: usize = 16;
+
+    fn encode(self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes[..8].copy_from_slice(&self.bodies_end.to_u64().to_le_bytes());
+        bytes[8..].copy_from_slice(&self.bodies_sequence.to_le_bytes());
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (end, sequence) = bytes.split_first_chunk::<8>()?;
+        let bodies_end = Position::from_u64(u64::from_le_bytes(*end));
+        Some(Self { bodies_end, bodies_sequence: u64::from_le_bytes(sequence.try_into().ok()?) })
+    }
 }
 
 struct Found {
@@ -117,10 +141,11 @@ impl Store {
     pub fn open(disk: &Arc<dyn Disk>, segment_bytes: u32, office: OfficeId) -> Result<Self, StoreError> {
         let mut state = State::new(office);
         let mut unsynced: Vec<Found> = Vec::new();
-        let mut synced_at = None;
+        let mut synced: Option<(Position, Synced)> = None;
         let opened = SegmentedJournal::open(Arc::clone(disk), RECORDS, segment_bytes, None, |position, record| {
             if record.kind == KIND_SYNCED {
-                synced_at = Some(position);
+                let mark = Synced::decode(&record.payload).ok_or(io::ErrorKind::InvalidData)?;
+                synced = Some((position, mark));
                 return unsynced.drain(..).try_for_each(|found| apply(&mut state, &found));
             }
             let packed = record.payload.first_chunk::<8>().ok_or(io::ErrorKind::InvalidData)?;
@@ -135,17 +160,26 @@ impl Store {
             Err(e) if e.kind() == io::ErrorKind::InvalidData => return Err(StoreError::Damaged(e.to_string())),
             opened => opened?,
         };
-        if tail.torn && records.any_beyond_end(KIND_SYNCED, SYNCED.len(), records.sequence())? {
+        if tail.torn && records.any_beyond_end(KIND_SYNCED, Synced::BYTES, records.sequence())? {
             return Err(StoreError::Damaged("a record is damaged, and later ones were synced".into()));
         }
+        // Bodies that were synced are not looked at here, and never cut: one that is damaged is one message's trouble.
+        let from = synced.map(|(_, mark)| (mark.bodies_end, mark.bodies_sequence));
+        let mut found_bodies = Vec::new();
         let (mut bodies, bodies_tail) =
-            SegmentedJournal::open(Arc::clone(disk), BODIES, segment_bytes, None, |_, _| Ok(()))?;
-        let reader = bodies.reader();
+            SegmentedJournal::open(Arc::clone(disk), BODIES, segment_bytes, from, |position, record| {
+                found_bodies.push((position, record.sequence));
+                Ok(())
+            })?;
         let mut cut = tail.torn.then_some((tail.end, records.sequence()));
+        let mut kept_bodies = 0;
         for found in unsynced {
-            if found.body.is_some_and(|body| reader.read(body).is_err()) {
-                cut = Some((found.position, found.sequence));
-                break;
+            if let Some(body) = found.body {
+                if !found_bodies.iter().any(|(position, _)| *position == body) {
+                    cut = Some((found.position, found.sequence));
+                    break;
+                }
+                kept_bodies += 1;
             }
             apply(&mut state, &found)?;
         }
@@ -153,12 +187,15 @@ impl Store {
             tracing::warn!("records that were never synced were cut");
             records.cut(end, sequence)?;
         }
-        if bodies_tail.torn {
-            bodies.cut(bodies_tail.end, bodies.sequence())?;
+        match found_bodies.get(kept_bodies) {
+            Some(&(position, sequence)) => bodies.cut(position, sequence)?,
+            None if bodies_tail.torn => bodies.cut(bodies_tail.end, bodies.sequence())?,
+            None => {}
         }
         // What is kept may be known to the operating system and not to the disk.
-        records.rewrite(synced_at.unwrap_or(Position { segment: 0, offset: 0 }))?;
-        bodies.rewrite(Position { segment: bodies.end().segment, offset: 0 })?;
+        let start = Position { segment: 0, offset: 0 };
+        records.rewrite(synced.map_or(start, |(position, _)| position))?;
+        bodies.rewrite(from.map_or(start, |(position, _)| position))?;
         Self::start(records, bodies, state)
     }
 
@@ -210,6 +247,15 @@ impl Store {
     /// Completes when the store has stopped.
     pub async fn stopped(&self) {
         let mut stopped = self.stopped.clone();
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    }
+
+    /// Closes the store, for whoever opens it again in the same process: completes when the writer has ended, which it
+    /// does with the last handle.
+    pub async fn close(self) {
+        let Self { requests, mut stopped, .. } = self;
+        drop(requests);
+        // An error means that the writer has ended, too.
         let _ = stopped.wait_for(|stopped| *stopped).await;
     }
 
@@ -286,15 +332,20 @@ impl Writer {
     /// Records that everything before is synced.
     fn mark(&mut self) -> io::Result<()> {
         if std::mem::take(&mut self.unmarked) {
-            self.records.append(KIND_SYNCED, &[&SYNCED])?;
+            self.append_mark()?;
             sync_all(&self.records.take_unsynced())?;
         }
         Ok(())
     }
 
+    fn append_mark(&mut self) -> io::Result<()> {
+        let mark = Synced { bodies_end: self.bodies.end(), bodies_sequence: self.bodies.sequence() };
+        self.records.append(KIND_SYNCED, &[&mark.encode()]).map(|_| ())
+    }
+
     fn commit(&mut self, batch: Vec<Request>) -> io::Result<()> {
         if std::mem::take(&mut self.unmarked) {
-            self.records.append(KIND_SYNCED, &[&SYNCED])?;
+            self.append_mark()?;
         }
         let mut written = Vec::new();
         let mut answers = Vec::with_capacity(batch.len());

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use liaison_link::dial::within_large;
 use liaison_log::leaf::{Event, ExchangeLeaf};
 use liaison_proto::{
     Bytes,
@@ -11,7 +12,7 @@ use liaison_proto::{
     failure::chain,
     ids::{Lane, MessageId},
     limits,
-    refusal::Refusal,
+    refusal::{Refusal, is_final_refusal},
     wire::{self, exchange_client::ExchangeClient},
 };
 use tonic::transport::Channel;
@@ -79,6 +80,8 @@ impl Link {
 enum Outcome {
     Done,
     Retry,
+    /// Its stored bytes are damaged; what is behind it must not wait.
+    Unreadable,
 }
 
 /// Submits one lane's messages in order, until the store stops.
@@ -88,12 +91,19 @@ enum Outcome {
 pub async fn run(link: Link, lane: Lane) -> Result<(), StoreError> {
     let mut changes = link.store.changes();
     let mut backoff = Backoff::default();
+    let mut unreadable: Vec<MessageId> = Vec::new();
     loop {
         changes.mark_unchanged();
-        let next = link.store.state().to_submit.range((lane, 0, MessageId::LOWEST)..).next().copied();
-        match next.filter(|(found, _, _)| *found == lane) {
-            Some((_, _, id)) => match submit(&link, id).await? {
+        let next = {
+            let state = link.store.state();
+            let lane_only =
+                state.to_submit.range((lane, 0, MessageId::LOWEST)..).take_while(|(found, ..)| *found == lane);
+            lane_only.map(|(_, _, id)| *id).find(|id| !unreadable.contains(id))
+        };
+        match next {
+            Some(id) => match submit(&link, id).await? {
                 Outcome::Done => backoff.reset(),
+                Outcome::Unreadable => unreadable.push(id),
                 Outcome::Retry => tokio::time::sleep(backoff.pause(link.entropy.as_ref())).await,
             },
             None => changes.changed().await.map_err(|_| StoreError::Stopped)?,
@@ -107,9 +117,17 @@ async fn submit(link: &Link, id: MessageId) -> Result<Outcome, StoreError> {
         let Some(outgoing) = state.outgoing.get(&id).filter(|o| o.submission == Submission::Queued) else {
             return Ok(Outcome::Done);
         };
-        link.store.envelope(&outgoing.header, outgoing.signature.as_ref(), outgoing.body)?
+        link.store.envelope(&outgoing.header, outgoing.signature.as_ref(), outgoing.body)
     };
-    let answer = link.exchange().submit(wire::SubmitRequest { envelope: Some(envelope.clone()) }).await;
+    let envelope = match envelope {
+        Ok(envelope) => envelope,
+        Err(error) => {
+            link.alarm(format!("message {id} cannot be read from the outbox: {error}"), Bytes::new()).await?;
+            return Ok(Outcome::Unreadable);
+        }
+    };
+    let request = wire::SubmitRequest { envelope: Some(envelope.clone()) };
+    let answer = within_large(link.exchange().submit(request)).await;
     let receipt = match answer {
         Ok(answer) => answer.into_inner().receipt.unwrap_or_default(),
         Err(status) => return refused(link, id, &status).await,
@@ -149,6 +167,17 @@ async fn refused(link: &Link, id: MessageId, status: &tonic::Status) -> Result<O
             link.store.write(vec![record.into()]).await?;
             Ok(Outcome::Done)
         }
+        // A refusal of a newer version: without RetryInfo it is final.
+        None if is_final_refusal(status) => {
+            let record = NodeRecord::Refused(Refused {
+                message_id: Bytes::copy_from_slice(id.as_bytes()),
+                code: "UNKNOWN_REFUSAL".to_owned(),
+                detail: status.message().to_owned(),
+                at_ms: link.clock.now().0,
+            });
+            link.store.write(vec![record.into()]).await?;
+            Ok(Outcome::Done)
+        }
         _ => {
             tracing::debug!(message = %id, code = ?status.code(), "not submitted yet");
             Ok(Outcome::Retry)
@@ -173,7 +202,7 @@ async fn check_numbers(link: &Link, leaf: &Bytes) -> Result<(), StoreError> {
     };
     for (channel, &number) in header.core().channels().zip(&numbers) {
         let last = link.store.state().sent_numbers.get(&channel).copied();
-        if last.is_some_and(|last| number != last + 1) || (last.is_none() && number != 1) {
+        if last.unwrap_or(0).checked_add(1) != Some(number) {
             let what = format!(
                 "number {number} was given on {} -> {} {:?}, which is not the next one",
                 channel.from, channel.to, channel.lane

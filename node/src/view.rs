@@ -45,7 +45,10 @@ pub fn core(core: &Core) -> Value {
 fn answer_of(state: &State, message: MessageId, office: OfficeId) -> Option<(&'static str, MessageId)> {
     let replies = state.replies.get(&message)?;
     replies.iter().rev().find_map(|reply| {
-        let core = state.incoming.get(reply).map(|incoming| incoming.header.core())?;
+        let answer = state.incoming.get(reply)?;
+        // Until it was opened nobody knows that an officer of that office signed it.
+        answer.statements.get(&i32::from(StatementKind::Retrieved))?;
+        let core = answer.header.core();
         let named = match core.kind {
             Kind::Ack => "ACKED",
             Kind::Decline => "DECLINED",
@@ -57,10 +60,14 @@ fn answer_of(state: &State, message: MessageId, office: OfficeId) -> Option<(&'s
 
 fn own_answer(state: &State, message: MessageId) -> Option<&'static str> {
     let replies = state.replies.get(&message)?;
-    replies.iter().rev().find_map(|reply| match state.outgoing.get(reply)?.header.core().kind {
-        Kind::Ack => Some("ACKED"),
-        Kind::Decline => Some("DECLINED"),
-        _ => None,
+    replies.iter().rev().find_map(|reply| {
+        let answer = state.outgoing.get(reply)?;
+        let refused = matches!(answer.submission, Submission::Refused { .. });
+        match answer.header.core().kind {
+            Kind::Ack if !refused => Some("ACKED"),
+            Kind::Decline if !refused => Some("DECLINED"),
+            _ => None,
+        }
     })
 }
 
@@ -72,10 +79,11 @@ fn recipient_state(state: &State, outgoing: &Outgoing, office: OfficeId) -> &'st
     }
     match &outgoing.submission {
         Submission::Queued => "QUEUED",
+        // What a recipient signed weighs more than what the broker said.
+        _ if stated(StatementKind::Retrieved) => "RETRIEVED",
+        _ if stated(StatementKind::CannotOpen) => "CANNOT_OPEN",
+        _ if stated(StatementKind::Delivered) => "DELIVERED",
         Submission::Refused { .. } => "REFUSED",
-        Submission::Receipted { .. } if stated(StatementKind::Retrieved) => "RETRIEVED",
-        Submission::Receipted { .. } if stated(StatementKind::CannotOpen) => "CANNOT_OPEN",
-        Submission::Receipted { .. } if stated(StatementKind::Delivered) => "DELIVERED",
         Submission::Receipted { .. } => "ACCEPTED",
     }
 }

@@ -54,6 +54,21 @@ impl UnverifiedEnvelope {
     /// `BAD_SIGNATURE`, `COMMITMENT_MISMATCH` or `MALFORMED_ENVELOPE`.
     pub fn verify(self, signing_key: &VerifyingKey) -> Result<SignedEnvelope, Refusal> {
         check_signature(&self.header, &self.envelope, signing_key)?;
+        self.check_commitments()?;
+        Ok(SignedEnvelope { header: self.header, envelope: self.envelope })
+    }
+
+    /// The envelope as it came.
+    #[must_use]
+    pub const fn wire(&self) -> &wire::Envelope {
+        &self.envelope
+    }
+
+    /// Checks that body, wraps and StatBlock are what the header commits to.
+    ///
+    /// # Errors
+    /// `COMMITMENT_MISMATCH` or `MALFORMED_ENVELOPE`.
+    pub fn check_commitments(&self) -> Result<(), Refusal> {
         let commitments = self.header.commitments();
         let body = &self.envelope.body;
         if body.len() as u64 != commitments.body_size || sha256(&[body])[..] != commitments.body_sha256[..] {
@@ -77,8 +92,7 @@ impl UnverifiedEnvelope {
         if !stat_matches {
             return Err(mismatch("the StatBlock"));
         }
-        check_stat_block(&erasable.stat_block)?;
-        Ok(SignedEnvelope { header: self.header, envelope: self.envelope })
+        check_stat_block(&erasable.stat_block)
     }
 }
 

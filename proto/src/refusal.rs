@@ -140,6 +140,14 @@ impl Refusal {
     }
 }
 
+/// Whether a status is a refusal in our domain that says nothing of trying again: final, also when its code is of a
+/// newer version.
+#[must_use]
+pub fn is_final_refusal(status: &Status) -> bool {
+    status.get_details_error_info().is_some_and(|info| info.domain == DOMAIN)
+        && status.get_details_retry_info().is_none()
+}
+
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
         refusal.to_status()

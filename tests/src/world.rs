@@ -102,12 +102,23 @@ impl World {
         self.directory.join(name).display().to_string()
     }
 
+    /// The charter's SHA-256, as it would be delivered by hand.
+    ///
+    /// # Errors
+    /// When the charter cannot be read.
+    pub fn charter_sha256(&self) -> io::Result<String> {
+        let bytes = fs::read(self.directory.join("charter/charter.toml"))?;
+        Ok(liaison_proto::sha256(&[&bytes]).iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
     fn write_broker_config(&self, listen: &str) -> io::Result<()> {
         let text = format!(
-            "data = \"broker\"\ncharter = \"charter/charter.toml\"\nlisten = \"{listen}\"\n\
+            "data = \"broker\"\ncharter = \"charter/charter.toml\"\n\
+             charter_sha256 = \"{}\"\nlisten = \"{listen}\"\n\
              tls_certificate = \"charter/broker/tls.pem\"\ntls_key = \"charter/broker/tls.key\"\n\
              directory_log_key = \"charter/broker/log-directory.key\"\n\
-             exchange_log_key = \"charter/broker/log-exchange.key\"\nsegment_mebibytes = 4\nlog = \"info\"\n"
+             exchange_log_key = \"charter/broker/log-exchange.key\"\nsegment_mebibytes = 4\nlog = \"info\"\n",
+            self.charter_sha256()?
         );
         fs::write(self.directory.join("broker.toml"), text)
     }
@@ -200,8 +211,9 @@ impl World {
     /// When a step fails.
     pub fn create_node(&self, office: &str) -> io::Result<()> {
         let config = format!(
-            "office = \"{office}\"\ndata = \"{office}\"\ncharter = \"charter/charter.toml\"\nbroker = \"{}\"\n\
-             segment_mebibytes = 4\ndirectory_seconds = 2\nlog = \"info\"\n",
+            "office = \"{office}\"\ndata = \"{office}\"\ncharter = \"charter/charter.toml\"\n\
+             charter_sha256 = \"{}\"\nbroker = \"{}\"\nsegment_mebibytes = 4\ndirectory_seconds = 2\nlog = \"info\"\n",
+            self.charter_sha256()?,
             self.broker_address()?
         );
         let path = self.directory.join(format!("{office}.toml"));
@@ -276,8 +288,8 @@ impl World {
     /// # Errors
     /// When it cannot be started or prints no JSON.
     pub fn audit(&self, arguments: &[&str]) -> io::Result<(i32, Value)> {
-        let charter = self.path("charter/charter.toml");
-        let mut all = vec!["--json", "--charter", &charter];
+        let (charter, sha256) = (self.path("charter/charter.toml"), self.charter_sha256()?);
+        let mut all = vec!["--json", "--charter", &charter, "--charter-sha256", &sha256];
         all.extend(arguments);
         let (address, certificate, key);
         if arguments.first() == Some(&"mirror") {
@@ -342,7 +354,7 @@ impl OfficeHandle<'_> {
     /// # Errors
     /// As [`Self::ask`].
     pub fn inbox(&self) -> io::Result<Vec<Value>> {
-        Ok(self.ask(&json!({"op": "inbox"}))?["messages"].as_array().cloned().unwrap_or_default())
+        Ok(self.ask(&json!({"op": "inbox", "limit": 4000}))?["messages"].as_array().cloned().unwrap_or_default())
     }
 
     /// The outbox.
@@ -350,7 +362,7 @@ impl OfficeHandle<'_> {
     /// # Errors
     /// As [`Self::ask`].
     pub fn outbox(&self) -> io::Result<Vec<Value>> {
-        Ok(self.ask(&json!({"op": "outbox"}))?["messages"].as_array().cloned().unwrap_or_default())
+        Ok(self.ask(&json!({"op": "outbox", "limit": 4000}))?["messages"].as_array().cloned().unwrap_or_default())
     }
 
     /// A message with content, history and proof.

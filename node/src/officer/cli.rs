@@ -64,10 +64,18 @@ enum Command {
         /// Case file, YAML or JSON; - for standard input.
         file: PathBuf,
     },
-    /// Lists what the office received.
-    Inbox,
-    /// Lists what the office sent, with its state at each recipient.
-    Outbox,
+    /// Lists what the office received, newest last.
+    Inbox {
+        /// How many, at most 4000.
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+    },
+    /// Lists what the office sent, newest last, with its state at each recipient.
+    Outbox {
+        /// How many, at most 4000.
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+    },
     /// Shows a message with its content, history and proof.
     Show {
         /// Message id.
@@ -147,8 +155,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             Ok(text) => ask(json!({"op": "send", "file": text}), sent),
             Err(error) => fail("liaison", &error, exit::FAILED),
         },
-        Command::Inbox => ask(json!({"op": "inbox"}), output::inbox),
-        Command::Outbox => ask(json!({"op": "outbox"}), output::outbox),
+        Command::Inbox { limit } => ask(json!({"op": "inbox", "limit": limit}), output::inbox),
+        Command::Outbox { limit } => ask(json!({"op": "outbox", "limit": limit}), output::outbox),
         Command::Show { message } => ask(json!({"op": "show", "message": message}), output::message),
         Command::Ack { message, owner_role, triage, note } => {
             let content = json!({"accepted": true, "owner_role": owner_role, "triage": triage, "note": note});

@@ -1,9 +1,11 @@
 //! What the node answers, as text for a terminal.
 
+use liaison_casework::print::plain;
 use serde_json::Value;
 
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or("-")
+/// A text that cannot move the cursor or colour the terminal, whoever wrote it.
+fn text(value: &Value) -> String {
+    plain(value.as_str().unwrap_or("-"))
 }
 
 fn list(value: &Value) -> String {
@@ -15,14 +17,22 @@ fn time(value: &Value) -> String {
     let text = text(value);
     match text.split_once('T') {
         Some((day, clock)) => format!("{day} {}Z", clock.get(..8).unwrap_or(clock)),
-        None => text.to_owned(),
+        None => text,
+    }
+}
+
+/// Says how many are not shown.
+fn earlier(answer: &Value) -> String {
+    match answer["earlier"].as_u64() {
+        Some(count) if count > 0 => format!("({count} earlier ones; --limit shows more)\n"),
+        _ => String::new(),
     }
 }
 
 /// The inbox, a line a message.
 #[must_use]
 pub fn inbox(answer: &Value) -> String {
-    let mut lines = String::new();
+    let mut lines = earlier(answer);
     for message in answer["messages"].as_array().into_iter().flatten() {
         lines.push_str(&format!(
             "{}  {:<11}  {:<10}  {:<8}  {:<11}  no. {}  {}\n",
@@ -41,7 +51,7 @@ pub fn inbox(answer: &Value) -> String {
 /// The outbox, a line a message and recipient.
 #[must_use]
 pub fn outbox(answer: &Value) -> String {
-    let mut lines = String::new();
+    let mut lines = earlier(answer);
     for message in answer["messages"].as_array().into_iter().flatten() {
         for recipient in message["recipients"].as_array().into_iter().flatten() {
             lines.push_str(&format!(

@@ -290,7 +290,7 @@ fn read_due(file: &Map<String, Json>, found: &mut Findings) -> Option<UnixMillis
         None | Some(Json::Null) => return None,
         Some(value) => value.as_str().unwrap_or_default(),
     };
-    let due = forms::instant(text).map(|(millis, _)| UnixMillis(millis));
+    let due = forms::instant(text).map(|(millis, _)| UnixMillis(millis)).filter(|due| due.0 > 0);
     if due.is_none() {
         found.problem("due", "not of its form", "a time with offset such as 2026-11-20T08:30:00+07:00");
     }

@@ -85,6 +85,7 @@ fn pinned(name: &str, values: &Value) -> Map<String, Value> {
     file.as_object().unwrap().clone()
 }
 
+const NONCE: frame::Nonce = *b"nonce 08";
 const NOW: UnixMillis = UnixMillis(1_795_500_000_000);
 
 fn office_key() -> SigningKey {
@@ -375,8 +376,8 @@ fn stored_records_are_pinned() {
     let (kind, bytes) = record.encode();
     assert_eq!(NodeRecord::decode(kind, &bytes.clone().into()).unwrap(), record);
     assert!(NodeRecord::decode(kind, &Bytes::from_static(b"\x02")).is_err(), "a later version was read as this one");
-    let frame = frame::FrameHeader::new(5, 1, &[b"payload"]).unwrap();
-    assert!(frame.matches(b"payload") && !frame.matches(b"paxload"));
+    let frame = frame::FrameHeader::new(NONCE, 5, 1, &[b"payload"]).unwrap();
+    assert!(frame.matches(NONCE, b"payload") && !frame.matches(NONCE, b"paxload"));
     let position = Position { segment: 2, offset: 99 };
     let mark = SignedMark { size: 3, root: [1; 32], bodies_end: position, bodies_sequence: 4 };
     assert_eq!(SignedMark::decode(&mark.encode()), Some(mark));
@@ -384,7 +385,7 @@ fn stored_records_are_pinned() {
     pinned(
         "stored.json",
         &json!({
-            "segment_header_2": hex(frame::segment_header(2)),
+            "segment_header_2": hex(frame::segment_header(NONCE, 2)),
             "frame_header_sequence_5_kind_1_of_payload": hex(frame.encode()),
             "signed_mark": hex(mark.encode()),
             "node_record_alarm": hex([&[kind][..], &bytes].concat()),

@@ -103,6 +103,11 @@ fn an_officer_writes_sends_reads_and_declines_with_the_command_line() {
     let message = sent["message"].as_str().unwrap().to_owned();
     assert_eq!(code, 0);
 
+    // A date that no header can carry is refused before anything is kept, and the node goes on.
+    fs::write(world.path("past.yaml"), format!("due: 1960-01-01T00:00:00Z\n{}", samples::CASE_NOTICE)).unwrap();
+    let (code, refused) = liaison(&lao_cai, &["send", &world.path("past.yaml")]);
+    assert_eq!((code, &refused["problems"][0]["field"]), (3, &json!("due")));
+
     assert_eq!(liaison(&hekou, &["unlock", "wang.fang", "--passphrase-file", &passphrase]).0, 0);
     assert!(world.office(LAO_CAI).sees(&message, &["RETRIEVED"]));
     let shown = world.run("liaison", &["--socket", &hekou, "show", &message]).unwrap();
@@ -176,4 +181,8 @@ fn an_operator_is_told_what_to_do() {
     assert!(String::from_utf8_lossy(&missing.stderr).contains("broker init"));
     let status = world.output("broker", &["status", "--config", &config]).unwrap();
     assert_eq!(status.status.code(), Some(4));
+    // Anybody can make a charter that signs itself: the hash that was delivered by hand decides.
+    fs::write(&config, text.replace(&world.charter_sha256().unwrap(), &"0".repeat(64))).unwrap();
+    let other = world.output("broker", &["run", "--config", &config]).unwrap();
+    assert!(String::from_utf8_lossy(&other.stderr).contains("delivered by hand"));
 }

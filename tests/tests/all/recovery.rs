@@ -9,7 +9,7 @@ use liaison_log::{
     open::{self, LogConfig, OpenError},
     verify::{verify_consistency, verify_receipt},
 };
-use liaison_proto::{Bytes, clock::UnixMillis, ids::LogIndex, sha256, sign::SigningKey, wire};
+use liaison_proto::{Bytes, clock::UnixMillis, entropy::OsEntropy, ids::LogIndex, sha256, sign::SigningKey, wire};
 use proptest::prelude::*;
 
 use crate::support::from_environment;
@@ -40,6 +40,10 @@ impl Sequencer for Plain {
         Ok(())
     }
 
+    fn last_time(&self) -> UnixMillis {
+        UnixMillis(0)
+    }
+
     fn body_matches(&self, leaf: &Bytes, body: Option<&Bytes>) -> bool {
         match (leaf.starts_with(b"body"), body) {
             (true, Some(body)) => leaf[4..] == sha256(&[body]),
@@ -64,7 +68,7 @@ fn try_open(disk: &MemoryDisk) -> Result<Log<Plain>, OpenError> {
 fn new_disk() -> MemoryDisk {
     let disk = MemoryDisk::default();
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
-    open::create(&shared, SEGMENT).unwrap();
+    open::create(&shared, SEGMENT, &OsEntropy).unwrap();
     disk
 }
 
@@ -229,6 +233,34 @@ fn a_damaged_tile_is_named_and_made_again() {
     let log = try_open(&disk).unwrap();
     let receipt = log.reader().receipt(LogIndex(3)).unwrap();
     assert_eq!(hand_out(&receipt).index, LogIndex(3));
+}
+
+/// Promise 10: a broker whose clock is an hour behind after a restart goes on; its log's time stands still meanwhile.
+#[test]
+fn promise_10_a_clock_that_went_back_stops_no_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let members = liaison_certs_dev::members::Members::built_in().unwrap();
+    let out = directory.path().join("dev");
+    liaison_certs_dev::roles::make(&out, &members, UnixMillis(1_800_000_000_000), &OsEntropy).unwrap();
+    let (charter, _) = liaison_link::charter_files::load(&out.join("charter.toml"), None).unwrap();
+    let record = |n: u32| {
+        let bytes = std::fs::read(out.join(format!("records/{n:04}.record"))).unwrap();
+        <wire::DirectoryRecord as liaison_proto::ProtoMessage>::decode(bytes.as_slice()).unwrap()
+    };
+    let disk = new_disk();
+    let open_directory = || {
+        let (sequencer, published) = liaison_broker::directory_log::DirectorySequencer::new(charter.clone());
+        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+        let config = LogConfig { disk: shared, signer: signer(), segment_bytes: 256 * 1024 };
+        (open::open(config, sequencer).unwrap().0, published)
+    };
+    let noon = UnixMillis(1_800_000_000_000);
+    let (mut log, _) = open_directory();
+    assert!(log.commit(vec![record(1)], noon).unwrap()[0].is_ok());
+    drop(log);
+    let (mut log, published) = open_directory();
+    assert!(log.commit(vec![record(2)], noon.plus(-3_600_000)).unwrap()[0].is_ok());
+    assert_eq!(published.read().unwrap().time(), noon);
 }
 
 /// State is never created silently.

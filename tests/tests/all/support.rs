@@ -43,7 +43,7 @@ pub(crate) fn world(offices: &[&str]) -> (TempDir, World) {
 }
 
 pub(crate) fn charter(world: &World) -> Charter {
-    charter_files::load(Path::new(&world.path("charter/charter.toml"))).unwrap().0
+    charter_files::load(Path::new(&world.path("charter/charter.toml")), None).unwrap().0
 }
 
 /// The directory that the charter's records add up to.

@@ -11,7 +11,7 @@ use liaison_log::{
 };
 use liaison_proto::{
     Bytes, ProtoMessage as _,
-    clock::{Clock as _, DAY_MS, SystemClock},
+    clock::{Clock as _, DAY_MS, SystemClock, UnixMillis},
     entropy::OsEntropy,
     header::Header,
     ids::LogIndex,
@@ -44,6 +44,10 @@ impl Sequencer for Anything {
 
     fn apply(&mut self, _: LogIndex, _: &Bytes) -> Result<(), BrokenRule> {
         Ok(())
+    }
+
+    fn last_time(&self) -> UnixMillis {
+        UnixMillis(0)
     }
 
     fn body_matches(&self, _: &Bytes, _: Option<&Bytes>) -> bool {
@@ -270,6 +274,22 @@ fn promise_8_the_auditor_sees_every_changed_byte() {
         }
         fs::write(&path, good).unwrap();
     }
+}
+
+/// The directory's copy at a node is a cache: a damaged one is fetched and verified anew, and stops no officer.
+#[test]
+fn a_damaged_copy_of_the_directory_is_fetched_again() {
+    let (_directory, mut world) = world(&[LAO_CAI]);
+    world.stop_node(LAO_CAI).unwrap();
+    let checkpoint = world.path(&format!("{LAO_CAI}/directory/checkpoint"));
+    let mut bytes = fs::read(&checkpoint).unwrap();
+    let last = bytes.len() - 10;
+    bytes[last] ^= 1;
+    fs::write(&checkpoint, bytes).unwrap();
+    world.start_node(LAO_CAI).unwrap();
+    world.office(LAO_CAI).unlocks().unwrap();
+    let message = world.office(LAO_CAI).sends(samples::ROUTINE).unwrap();
+    assert!(world.office(LAO_CAI).sees(&message, &["ACCEPTED"]));
 }
 
 /// A statement signed by the wrong key, though in the tree, is found by the auditor.

@@ -1,0 +1,172 @@
+//! The node's store on a simulated disk that loses what was not synced.
+
+use std::sync::Arc;
+
+use liaison_log::disk::{Disk, memory::MemoryDisk};
+use liaison_node::{
+    record::{NodeRecord, Queued},
+    store::{self, Store, StoreError, Write},
+};
+use liaison_proto::{
+    Bytes, ProtoMessage as _,
+    clock::UnixMillis,
+    entropy::OsEntropy,
+    header::Header,
+    ids::{MessageId, OfficeId},
+    seal::Suite,
+    wire,
+};
+use proptest::prelude::*;
+
+use crate::support::from_environment;
+
+/// Small, so that segments roll.
+const SEGMENT: u32 = 16 * 1024;
+
+fn office() -> OfficeId {
+    "VN-BLO-LCA".parse().unwrap()
+}
+
+fn open(disk: &MemoryDisk) -> Result<Store, StoreError> {
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    Store::open(&shared, SEGMENT, office())
+}
+
+fn new_disk() -> MemoryDisk {
+    let disk = MemoryDisk::default();
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    store::create(&shared, SEGMENT, &OsEntropy).unwrap();
+    disk
+}
+
+/// A message for the outbox with a body of this size.
+fn queued(body: usize) -> (MessageId, Write) {
+    let id = MessageId::new(UnixMillis(1_795_500_000_000), &OsEntropy);
+    let bytes = Bytes::copy_from_slice(id.as_bytes());
+    let core = wire::Core {
+        version: 1,
+        message_id: bytes.clone(),
+        thread_id: bytes,
+        kind: 1,
+        step: 1,
+        schema_version: 1,
+        from: office().to_string(),
+        to: vec!["CN-BLO-HKO".into()],
+        corridor: "VN-CN".into(),
+        created_at_ms: 1,
+        priority: 3,
+        handling: 3,
+        tlp: 4,
+        data_class: 4,
+        legal_basis: vec![3],
+        purpose: 3,
+        language: "vie".into(),
+        suite: Suite::XWing.to_wire(),
+        ..wire::Core::default()
+    };
+    let hash = Bytes::from_static(&[1; 32]);
+    let commitments = wire::Commitments {
+        body_sha256: hash.clone(),
+        body_size: 1,
+        key_commitment: hash.clone(),
+        recipients: vec![wire::RecipientCommitment { key_sha256: hash.clone(), wrap_sha256: hash }],
+        ..wire::Commitments::default()
+    };
+    let header = wire::Header { core: core.encode_to_vec().into(), commitments: Some(commitments) };
+    let header = Bytes::from(header.encode_to_vec());
+    Header::parse(header.clone()).unwrap();
+    let body = wire::Envelope { body: vec![7; body].into(), ..wire::Envelope::default() };
+    let record = NodeRecord::Queued(Queued { header, office_signature: None });
+    (id, Write { record, body: Some(body) })
+}
+
+fn body_of(store: &Store, id: MessageId) -> Option<usize> {
+    let state = store.state();
+    let outgoing = state.outgoing.get(&id)?;
+    store.envelope(&outgoing.header, None, outgoing.body).ok().map(|envelope| envelope.body.len())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: from_environment("LIAISON_PROPERTY_CASES", 64),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    /// Promise 1, for the node: what was answered as durable survives power loss at any write, with its body.
+    #[test]
+    fn promise_1_the_outbox_survives_power_cuts_at_any_write(
+        rounds in prop::collection::vec(
+            (prop::collection::vec(1_usize..6000, 1..12), 0_u64..30, prop::collection::vec(any::<bool>(), 1..64)),
+            1..4,
+        ),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let mut disk = new_disk();
+        let mut kept: Vec<(MessageId, usize)> = Vec::new();
+        for (bodies, operations, keep) in rounds {
+            let store = open(&disk).expect("a store must open after any power cut");
+            for (id, body) in &kept {
+                assert_eq!(body_of(&store, *id), Some(*body), "a durable message lost its body");
+            }
+            disk.fail_after(operations);
+            runtime.block_on(async {
+                for body in bodies {
+                    let (id, write) = queued(body);
+                    if store.write(vec![write]).await.is_err() {
+                        break;
+                    }
+                    kept.push((id, body));
+                }
+            });
+            let mut keep = keep.iter().cycle();
+            disk = disk.after_power_cut(|| *keep.next().unwrap());
+        }
+        let store = open(&disk).expect("a store must open after any power cut");
+        for (id, body) in &kept {
+            assert_eq!(body_of(&store, *id), Some(*body), "a durable message lost its body");
+        }
+    }
+}
+
+/// One damaged old body is one message's trouble: the store opens, and every other message is whole.
+#[test]
+fn one_damaged_body_takes_no_other_with_it() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let disk = new_disk();
+    let store = open(&disk).unwrap();
+    let ids: Vec<MessageId> = (0..12)
+        .map(|_| {
+            let (id, write) = queued(3000);
+            assert!(runtime.block_on(store.write(vec![write])).unwrap());
+            id
+        })
+        .collect();
+    runtime.block_on(store.close());
+    runtime.block_on(open(&disk).unwrap().close());
+    disk.flip_bit("bodies/00000000.segment", 4000, 2);
+    for _ in 0..2 {
+        let store = open(&disk).unwrap();
+        let whole = ids.iter().filter(|id| body_of(&store, **id) == Some(3000)).count();
+        assert_eq!(whole, 11, "a damaged body took others with it");
+        let (id, write) = queued(100);
+        assert!(runtime.block_on(store.write(vec![write])).unwrap());
+        assert_eq!(body_of(&store, id), Some(100));
+        runtime.block_on(store.close());
+    }
+}
+
+/// A damaged record before the last synced point is a finding: the store refuses to open rather than lose what follows.
+#[test]
+fn a_damaged_record_is_refused_not_cut() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let disk = new_disk();
+    let store = open(&disk).unwrap();
+    for _ in 0..3 {
+        assert!(runtime.block_on(store.write(vec![queued(10).1])).unwrap());
+    }
+    runtime.block_on(store.close());
+    runtime.block_on(open(&disk).unwrap().close());
+    disk.flip_bit("records/00000000.segment", 200, 1);
+    assert!(matches!(open(&disk), Err(StoreError::Damaged(_))));
+}
