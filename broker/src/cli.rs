@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode, sync::Arc};
 use clap::{Parser, Subcommand};
 use liaison_link::{
     local,
-    process::{EXIT_HELP, exit, fail, init_logs},
+    process::{EXIT_HELP, exit, fail, init_logs, with_config},
 };
 use liaison_proto::{clock::SystemClock, entropy::OsEntropy};
 use serde_json::json;
@@ -65,16 +65,16 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             print!("{DEFAULT}");
             ExitCode::SUCCESS
         }
-        Command::Init { config, records } => {
-            with_config(&config, |config| match init::init(&config, &records, &SystemClock, &OsEntropy) {
+        Command::Init { config, records } => with_config("broker", Config::read(&config), |config| {
+            match init::init(&config, &records, &SystemClock, &OsEntropy) {
                 Ok(entered) => {
                     println!("created {}: {entered} records entered into the directory log", config.data.display());
                     ExitCode::SUCCESS
                 }
                 Err(error) => fail("broker", &error, exit::FAILED),
-            })
-        }
-        Command::Run { config } => with_config(&config, |config| {
+            }
+        }),
+        Command::Run { config } => with_config("broker", Config::read(&config), |config| {
             init_logs(&config.log);
             let runtime = match tokio::runtime::Runtime::new() {
                 Ok(runtime) => runtime,
@@ -88,14 +88,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
                 Err(error) => fail("broker", &error, exit::FAILED),
             }
         }),
-        Command::Status { config, json } => with_config(&config, |config| print_status(&config, json)),
-    }
-}
-
-fn with_config(path: &std::path::Path, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
-    match Config::read(path) {
-        Ok(config) => then(config),
-        Err(error) => fail("broker", &error, exit::USAGE),
+        Command::Status { config, json } => {
+            with_config("broker", Config::read(&config), |config| print_status(&config, json))
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use time::{Duration, OffsetDateTime};
 use crate::{
     CertsError,
     authority::{Authority, Issued, Use, Validity, self_signed},
-    roles::write_tls,
+    files::write_tls,
 };
 
 /// Writes every bad certificate below `directory`, each in a folder that says what is wrong with it.

@@ -10,6 +10,7 @@
 pub mod authority;
 pub mod bad;
 pub mod cli;
+mod files;
 pub mod members;
 pub mod roles;
 

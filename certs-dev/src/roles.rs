@@ -1,10 +1,6 @@
 //! Who gets which keys: countries, broker, offices, officers, auditors; and the charter that names them.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::Path};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use liaison_proto::{
@@ -16,7 +12,7 @@ use liaison_proto::{
     clock::{DAY_MS, UnixMillis},
     entropy::Entropy,
     ids::{Country, OfficeId},
-    key_file::{PrivateKey, write_private},
+    key_file::PrivateKey,
     limits,
     officer::SignedCredential,
     seal::{DecryptionKey, Suite},
@@ -27,8 +23,9 @@ use time::OffsetDateTime;
 
 use crate::{
     COMMENT, CertsError,
-    authority::{Authority, Issued, Use, Validity},
+    authority::{Authority, Use, Validity},
     bad,
+    files::{create_dir, private_file, write_file, write_tls},
     members::{Members, OfficeMember, OfficerMember},
 };
 
@@ -62,30 +59,6 @@ pub fn make(out: &Path, members: &Members, now: UnixMillis, entropy: &dyn Entrop
     }
     let utc = OffsetDateTime::from_unix_timestamp(now.0 / 1000).map_err(|e| CertsError::Members(e.to_string()))?;
     Maker { out, entropy, now, utc, records: 0 }.make(members)
-}
-
-/// Writes `tls.pem` and `tls.key` into a directory.
-pub(crate) fn write_tls(directory: &Path, issued: &Issued) -> Result<(), CertsError> {
-    create_dir(directory)?;
-    write_file(&directory.join("tls.pem"), issued.certificate.as_bytes())?;
-    private_file(&directory.join("tls.key"), issued.key.as_bytes())
-}
-
-fn io_error(path: &Path) -> impl FnOnce(std::io::Error) -> CertsError {
-    let path: PathBuf = path.to_path_buf();
-    |source| CertsError::Io { path, source }
-}
-
-fn create_dir(path: &Path) -> Result<(), CertsError> {
-    fs::create_dir_all(path).map_err(io_error(path))
-}
-
-fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CertsError> {
-    fs::write(path, bytes).map_err(io_error(path))
-}
-
-fn private_file(path: &Path, bytes: &[u8]) -> Result<(), CertsError> {
-    write_private(path, bytes).map_err(io_error(path))
 }
 
 fn public(key: &SigningKey) -> String {

@@ -6,20 +6,11 @@ use liaison_proto::{Bytes, clock::UnixMillis, ids::LogIndex, refusal::Refusal, w
 use tlog_tiles::tlog::record_hash;
 
 use crate::{
-    checkpoint::{CheckpointError, CheckpointSigner},
+    checkpoint::CheckpointSigner,
     journal::{Journal, Position, sync_all},
-    reader::{EntryRecord, LogReader},
+    reader::{EntryRecord, LogReader, PublishError},
+    record::{SignedMark, kind},
 };
-
-/// Record kinds of the leaves journal.
-pub mod kind {
-    /// Body position (u64, little-endian, all ones for none), then the leaf.
-    pub const LEAF: u8 = 1;
-    /// A [`super::SignedMark`].
-    pub const MARK: u8 = 2;
-    /// In the bodies journal: leaf index (u64, little-endian), then the body.
-    pub const BODY: u8 = 1;
-}
 
 /// Where and when a leaf will stand.
 #[derive(Clone, Copy, Debug)]
@@ -116,54 +107,9 @@ pub enum CommitError {
     /// A decided leaf broke the rules it was decided by.
     #[error("the log decided a leaf against its own rules")]
     Rule(#[from] BrokenRule),
-    /// Hashing failed on a damaged tile.
-    #[error("hashing the log failed: {0}")]
-    Tree(String),
-    /// The checkpoint could not be made.
-    #[error("signing the checkpoint failed")]
-    Checkpoint(#[from] CheckpointError),
-}
-
-/// What was signed, as recorded in the leaves journal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SignedMark {
-    /// Tree size.
-    pub size: u64,
-    /// Tree root.
-    pub root: [u8; 32],
-    /// End of the bodies journal then.
-    pub bodies_end: Position,
-    /// Number of its next record then.
-    pub bodies_sequence: u64,
-}
-
-impl SignedMark {
-    /// Encoded length, bytes.
-    pub const BYTES: usize = 56;
-
-    /// Its bytes.
-    #[must_use]
-    pub fn encode(&self) -> [u8; Self::BYTES] {
-        let mut bytes = [0; Self::BYTES];
-        bytes[0..8].copy_from_slice(&self.size.to_le_bytes());
-        bytes[8..40].copy_from_slice(&self.root);
-        bytes[40..48].copy_from_slice(&self.bodies_end.to_u64().to_le_bytes());
-        bytes[48..56].copy_from_slice(&self.bodies_sequence.to_le_bytes());
-        bytes
-    }
-
-    /// Reads it back.
-    #[must_use]
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let bytes: &[u8; Self::BYTES] = bytes.try_into().ok()?;
-        let number = |at: usize| bytes[at..at + 8].try_into().map(u64::from_le_bytes).ok();
-        Some(Self {
-            size: number(0)?,
-            root: bytes[8..40].try_into().ok()?,
-            bodies_end: Position::from_u64(number(40)?),
-            bodies_sequence: number(48)?,
-        })
-    }
+    /// Hashing or signing failed.
+    #[error("the new entries could not be signed")]
+    Publish(#[from] PublishError),
 }
 
 /// One of the two logs, being written.

@@ -26,6 +26,7 @@ pub mod mirror;
 pub mod open;
 pub mod proof;
 pub mod reader;
+pub mod record;
 pub mod remote;
 pub mod tiles;
 pub mod tree;

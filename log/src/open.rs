@@ -10,13 +10,14 @@ use tlog_tiles::tlog::record_hash;
 
 use crate::{
     checkpoint::{CheckpointError, CheckpointSigner},
-    commit::{BrokenRule, CommitError, Log, Logged, Sequencer, SignedMark, kind},
+    commit::{BrokenRule, CommitError, Log, Logged, Sequencer},
     disk::Disk,
     journal::{
         Journal as _, Position, Record,
         file::{SegmentedJournal, Tail},
     },
-    reader::{LogReader, split_body, split_leaf},
+    reader::{LogReader, PublishError},
+    record::{SignedMark, kind, split_body, split_leaf},
     tree::Tree,
 };
 
@@ -48,6 +49,9 @@ pub enum OpenError {
     /// The checkpoint could not be made.
     #[error("signing the checkpoint failed")]
     Checkpoint(#[from] CheckpointError),
+    /// Hashing failed.
+    #[error("hashing the log failed")]
+    Publish(#[from] PublishError),
     /// Signing again failed.
     #[error("recording the signed size failed")]
     Commit(#[from] CommitError),
@@ -195,7 +199,7 @@ pub fn open<S: Sequencer>(config: LogConfig, sequencer: S) -> Result<(Log<S>, Re
     leaves.rewrite(replay.mark.as_ref().map_or(Position { segment: 0, offset: 0 }, |(position, ..)| *position))?;
     bodies.rewrite(from.map_or(Position { segment: 0, offset: 0 }, |(position, _)| position))?;
 
-    let root = replay.tree.root(size).map_err(|e| CommitError::Tree(e.to_string()))?;
+    let root = replay.tree.root(size).map_err(|e| PublishError::Tree(e.to_string()))?;
     let checkpoint = signer.sign(size, root)?;
     let bodies_sequence = bodies.sequence();
     let reader = LogReader::new(leaves.reader(), bodies.reader(), replay.tree, replay.entries, checkpoint);

@@ -14,13 +14,27 @@ use liaison_proto::{
 
 use crate::{
     Hash,
-    checkpoint::{CheckpointSigner, VerifiedCheckpoint},
-    commit::{CommitError, kind},
+    checkpoint::{CheckpointError, CheckpointSigner, VerifiedCheckpoint},
     journal::{JournalReader, Position},
     proof::TlogProof,
+    record::{kind, split_body, split_leaf},
     tiles,
     tree::Tree,
 };
+
+/// Why durable entries could not be made visible.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// A tile cannot be written.
+    #[error("a tile could not be written")]
+    Io(#[from] io::Error),
+    /// Hashing failed on a damaged tile.
+    #[error("hashing the log failed: {0}")]
+    Tree(String),
+    /// The checkpoint could not be made.
+    #[error("signing the checkpoint failed")]
+    Checkpoint(#[from] CheckpointError),
+}
 
 /// An entry about to become visible.
 pub(crate) struct EntryRecord {
@@ -55,19 +69,6 @@ fn out_of_range(what: &str) -> Refusal {
     Refusal::new(RefusalCode::OutOfRange, format!("there is no such {what}"))
 }
 
-/// The parts of a LEAF record: where its body is, and the leaf.
-pub(crate) fn split_leaf(payload: &Bytes) -> io::Result<(Option<Position>, Bytes)> {
-    let packed = payload.first_chunk::<8>().ok_or_else(|| damaged("leaf record is too short"))?;
-    let packed = u64::from_le_bytes(*packed);
-    Ok(((packed != u64::MAX).then(|| Position::from_u64(packed)), payload.slice(8..)))
-}
-
-/// The parts of a BODY record: the index of its leaf, and the body.
-pub(crate) fn split_body(payload: &Bytes) -> io::Result<(LogIndex, Bytes)> {
-    let index = payload.first_chunk::<8>().ok_or_else(|| damaged("body record is too short"))?;
-    Ok((LogIndex(u64::from_le_bytes(*index)), payload.slice(8..)))
-}
-
 impl LogReader {
     pub(crate) fn new(
         leaves: Arc<dyn JournalReader>,
@@ -84,14 +85,14 @@ impl LogReader {
     }
 
     /// Adds durable entries and signs the tree they make.
-    pub(crate) fn extend(&self, records: &[EntryRecord], signer: &CheckpointSigner) -> Result<(), CommitError> {
+    pub(crate) fn extend(&self, records: &[EntryRecord], signer: &CheckpointSigner) -> Result<(), PublishError> {
         let mut visible = self.visible.write().unwrap_or_else(PoisonError::into_inner);
         for record in records {
             visible.tree.append(record.hash)?;
             visible.entries.push(record.position.to_u64());
         }
         let size = visible.tree.size();
-        let root = visible.tree.root(size).map_err(|e| CommitError::Tree(e.to_string()))?;
+        let root = visible.tree.root(size).map_err(|e| PublishError::Tree(e.to_string()))?;
         visible.checkpoint = signer.sign(size, root)?;
         Ok(())
     }

@@ -10,7 +10,7 @@ use std::{
 use clap::{Parser, Subcommand};
 use liaison_link::{
     dial, local,
-    process::{EXIT_HELP, exit, fail, init_logs},
+    process::{EXIT_HELP, exit, fail, init_logs, with_config},
 };
 use liaison_proto::{clock::SystemClock, entropy::OsEntropy};
 use serde_json::json;
@@ -89,7 +89,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             print!("{DEFAULT}");
             ExitCode::SUCCESS
         }
-        Command::Init { config, material, passphrase_file } => with_config(&config, |config| {
+        Command::Init { config, material, passphrase_file } => with_config("node", Config::read(&config), |config| {
             let first = match passphrase::read(passphrase_file.as_deref(), "First passphrase of every officer: ") {
                 Ok(first) => first,
                 Err(error) => return fail("node", &error, exit::FAILED),
@@ -107,9 +107,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
                 Err(error) => fail("node", &error, exit::FAILED),
             }
         }),
-        Command::Run { config } => with_config(&config, run_daemon),
+        Command::Run { config } => with_config("node", Config::read(&config), run_daemon),
         Command::Passphrase { config, officer, passphrase_file, new_passphrase_file } => {
-            with_config(&config, |config| {
+            with_config("node", Config::read(&config), |config| {
                 let read = |file: Option<&Path>, prompt: &str| passphrase::read(file, prompt);
                 let old = read(passphrase_file.as_deref(), "Present passphrase: ");
                 let new = old.and_then(|old| Ok((old, read(new_passphrase_file.as_deref(), "New passphrase: ")?)));
@@ -127,8 +127,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
                 }
             })
         }
-        Command::Status { config, json } => {
-            with_config(&config, |config| match local::call(&config.socket(), &json!({"op": "status"})) {
+        Command::Status { config, json } => with_config("node", Config::read(&config), |config| {
+            match local::call(&config.socket(), &json!({"op": "status"})) {
                 Ok(status) if json => {
                     println!("{status:#}");
                     ExitCode::SUCCESS
@@ -141,15 +141,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
                     eprintln!("node: no node runs on {}: {error}", config.data.display());
                     ExitCode::from(exit::UNREACHABLE)
                 }
-            })
-        }
-    }
-}
-
-fn with_config(path: &Path, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
-    match Config::read(path) {
-        Ok(config) => then(config),
-        Err(error) => fail("node", &error, exit::USAGE),
+            }
+        }),
     }
 }
 

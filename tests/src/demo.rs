@@ -71,6 +71,7 @@ fn tell(arguments: &Arguments) -> io::Result<bool> {
     told?;
     teller.print_end(held);
     if arguments.once {
+        teller.print_after(&world, arguments.dir.is_some());
         return Ok(held);
     }
     teller.print_next(&world);

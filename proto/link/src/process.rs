@@ -72,6 +72,14 @@ pub fn read_config<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
     toml::from_str(&text).map_err(|e| ConfigError::Form { path: name(), problem: e.to_string() })
 }
 
+/// Goes on with a configuration, or says why it was not accepted.
+pub fn with_config<T>(program: &str, config: Result<T, ConfigError>, then: impl FnOnce(T) -> ExitCode) -> ExitCode {
+    match config {
+        Ok(config) => then(config),
+        Err(error) => fail(program, &error, exit::USAGE),
+    }
+}
+
 /// A path of a configuration file: relative ones start at the file's own directory.
 #[must_use]
 pub fn beside(config: &Path, path: &Path) -> PathBuf {

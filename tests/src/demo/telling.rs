@@ -91,6 +91,19 @@ impl Teller {
         println!("\n{verdict}");
     }
 
+    /// What to type next when nothing runs any more.
+    pub fn print_after(&self, world: &World, kept: bool) {
+        if kept {
+            let directory = world.directory().display();
+            println!("Everything it made is in {directory}; the auditor's copy can be looked at any time:");
+            println!(
+                "  target/release/audit --charter {directory}/charter/charter.toml verify --copy {directory}/audit"
+            );
+        } else {
+            println!("Nothing was kept; --dir DIR keeps it. To try it yourself: cargo run --release --bin demo");
+        }
+    }
+
     /// What to type next.
     pub fn print_next(&self, world: &World) {
         let binary = std::env::current_exe().unwrap_or_default();

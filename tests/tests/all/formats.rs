@@ -7,10 +7,10 @@ use std::{fs, path::Path, sync::Mutex};
 use liaison_log::{
     Hash,
     checkpoint::{CheckpointSigner, VerifiedCheckpoint, key_id, verifier_key},
-    commit::SignedMark,
     journal::{Position, frame},
     leaf::{Event, ExchangeLeaf, Statement},
     proof::TlogProof,
+    record::SignedMark,
     tiles,
     verify::verify_receipt,
 };
