@@ -12,7 +12,7 @@ use liaison_link::{
     charter_files,
     process::{EXIT_HELP, exit, fail},
 };
-use liaison_proto::{charter::Charter, ids::MessageId};
+use liaison_proto::{charter::Charter, ids::MessageId, refusal::Refusal};
 use serde_json::json;
 
 use crate::{
@@ -109,7 +109,14 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Verify { copy } => with_replay(&copy, &charter, |replay| print_verdict(replay, json)),
         Command::Inspect { copy, message } => with_replay(&copy, &charter, |replay| print_life(replay, message, json)),
         Command::Receipt { copy, file } => match copy {
-            Some(copy) => with_replay(&copy, &charter, |replay| check_receipt(&file, &charter, Some(replay), json)),
+            Some(copy) => with_replay(&copy, &charter, |replay| {
+                if replay.findings.is_empty() {
+                    check_receipt(&file, &charter, Some(replay), json)
+                } else {
+                    // A copy that is not sound proves nothing about a receipt.
+                    print_verdict(replay, json)
+                }
+            }),
             None => check_receipt(&file, &charter, None, json),
         },
         Command::Findings => ExitCode::SUCCESS,
@@ -157,8 +164,19 @@ fn run_mirror(charter: &Charter, source: &Source, copy: &Path, json: bool) -> Ex
             verdict(&findings)
         }
         Err(error) => {
-            let code = if matches!(error, MirrorFailed::Source(..)) { exit::UNREACHABLE } else { exit::FAILED };
-            fail("audit", &error, code)
+            let (code, hint) = match &error {
+                MirrorFailed::Source(_, status) if Refusal::from_status(status).is_some() => (exit::REFUSED, None),
+                MirrorFailed::Source(..) => (
+                    exit::UNREACHABLE,
+                    Some("is the broker running there, and the certificate an auditor's and in force?"),
+                ),
+                _ => (exit::FAILED, None),
+            };
+            let failed = fail("audit", &error, code);
+            if let Some(hint) = hint {
+                eprintln!("  {hint}");
+            }
+            failed
         }
     }
 }
@@ -168,7 +186,10 @@ fn print_verdict(replay: &Replay, json: bool) -> ExitCode {
     if json {
         println!("{:#}", json!({"report": report, "findings": replay.findings}));
     } else {
-        print!("{}", report::to_text(&report));
+        if replay.is_readable() {
+            print!("{}", report::to_text(&report));
+            println!("every signature checked, by the directory as it was at each entry");
+        }
         print_findings(&replay.findings);
     }
     verdict(&replay.findings)
@@ -207,9 +228,14 @@ fn check_receipt(file: &Path, charter: &Charter, copy: Option<&Replay>, json: bo
                     proven["event"].as_str().unwrap_or("-"),
                     proven["time"].as_str().unwrap_or("-")
                 );
-                println!("about: {}", proven["about"]);
+                let about = &proven["about"];
+                let text = |key: &str| about[key].as_str().unwrap_or("-").to_owned();
+                println!("message {} {} from {}", text("kind"), text("message"), text("from"));
+                if let Some(compared) = proven["compared"].as_str() {
+                    println!("{compared}");
+                }
             }
-            ExitCode::SUCCESS
+            if proven["in_copy"] == false { ExitCode::from(exit::FAILED) } else { ExitCode::SUCCESS }
         }
         Ok(Err(finding)) => {
             if json {

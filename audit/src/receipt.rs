@@ -59,14 +59,13 @@ pub fn check_bytes(bytes: &Bytes, charter: &Charter, copy: Option<&Replay>) -> R
                     let evidence = "the receipt's checkpoint is of another tree than the copy's at that size";
                     return Err(Finding::of_entry(FindingCode::ReceiptNotInLog, "exchange", verified.index, evidence));
                 }
-                in_copy =
-                    same.map_or_else(|| json!("the copy is older than the receipt's checkpoint"), |_| json!(true));
+                in_copy = same.map_or_else(|| json!(false), |_| json!(true));
             }
             Some(_) => {
                 let evidence = "the log has signed two different entries for this place";
                 return Err(Finding::of_entry(FindingCode::ReceiptNotInLog, "exchange", verified.index, evidence));
             }
-            None => in_copy = json!("the copy is older than the receipt"),
+            None => in_copy = json!(false),
         }
     }
     let about = match &leaf.event {
@@ -86,5 +85,10 @@ pub fn check_bytes(bytes: &Bytes, charter: &Charter, copy: Option<&Replay>) -> R
         "log_size": verified.checkpoint.size(),
         "about": about,
         "in_copy": in_copy,
+        "compared": match in_copy {
+            Value::Bool(true) => "compared with the copy: the same entry in the same log",
+            Value::Bool(false) => "NOT compared: the copy is older than the receipt; mirror first",
+            _ => "not compared with a copy; --copy does",
+        },
     }))
 }

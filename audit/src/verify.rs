@@ -27,6 +27,14 @@ pub struct Replay {
     pub findings: Vec<Finding>,
 }
 
+impl Replay {
+    /// Whether both copies could be read at all; what they hold is another matter.
+    #[must_use]
+    pub fn is_readable(&self) -> bool {
+        self.findings.iter().all(|finding| finding.code != FindingCode::CopyDamaged)
+    }
+}
+
 fn read(copy: &Path, charter: &Charter, log: &'static str, findings: &mut Vec<Finding>) -> io::Result<Vec<Bytes>> {
     let disk = Arc::new(OsDisk::new(copy.join(log)));
     match Mirror::open(disk, identity(charter, log).clone(), u64::MAX) {

@@ -8,7 +8,7 @@ use std::{
 
 use liaison_link::{
     charter_files::{self, CharterFileError},
-    tls::TlsError,
+    tls::{Identity, TlsError},
 };
 use liaison_log::{
     checkpoint::CheckpointSigner,
@@ -29,7 +29,9 @@ use liaison_proto::{
     wire,
 };
 
-use crate::{config::Config, directory_log::DirectorySequencer, queue::Queue, sequence::ExchangeSequencer};
+use crate::{
+    accept::server_config, config::Config, directory_log::DirectorySequencer, queue::Queue, sequence::ExchangeSequencer,
+};
 
 /// Why the broker could not be set up or started.
 #[derive(Debug, thiserror::Error)]
@@ -155,6 +157,9 @@ pub fn init(config: &Config, records: &Path, clock: &dyn Clock, entropy: &dyn En
     if config.data.exists() {
         return Err(StartError::Exists(config.data.clone()));
     }
+    let (charter, _) = charter_files::load(&config.charter, Some(&config.charter_sha256))?;
+    // A certificate that cannot serve is better noticed now.
+    server_config(&charter, Identity::read(&config.tls_certificate, &config.tls_key)?)?;
     // Built beside its place and moved there whole: a failed init leaves nothing that looks like a broker.
     let building = config.data.with_extension("new");
     match fs::remove_dir_all(&building) {

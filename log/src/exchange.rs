@@ -155,7 +155,9 @@ impl ExchangeState {
             _ if recipient.delivered.is_none() => Err(Violation::NotDelivered(office)),
             StatementKind::Retrieved => Ok(recipient.retrieved),
             // What was retrieved was opened; the other order is a key that came later.
-            StatementKind::CannotOpen if recipient.retrieved.is_some() => Err(Violation::StatementDiffers(office)),
+            StatementKind::CannotOpen if recipient.retrieved.is_some() && recipient.cannot_open.is_none() => {
+                Err(Violation::StatementDiffers(office))
+            }
             StatementKind::CannotOpen => Ok(recipient.cannot_open),
             StatementKind::Unspecified => Err(Violation::StatementDiffers(office)),
         }

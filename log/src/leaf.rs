@@ -106,7 +106,7 @@ impl Statement {
                 .map_err(|_| LeafError::Malformed("header hash"))?,
             number: statement.number,
             at: UnixMillis(statement.at_ms),
-            reason: statement.reason(),
+            reason: wire::CannotOpenReason::try_from(statement.reason).map_err(|_| LeafError::Malformed("reason"))?,
         })
     }
 

@@ -99,9 +99,17 @@ impl Mirror {
             entries
                 .extend(tiles::decode_bundle(&bundle, width).ok_or_else(|| damaged(format!("{path} is malformed")))?);
         }
-        let root = tree_of(&entries)?.root(checkpoint.size()).map_err(io::Error::other)?;
+        let tree = tree_of(&entries)?;
+        let root = tree.root(checkpoint.size()).map_err(io::Error::other)?;
         if root != checkpoint.root() {
             return Err(damaged("the copy's entries are not the ones signed"));
+        }
+        for (level, index, width) in tile_coordinates(0, checkpoint.size()) {
+            let path = tiles::tile_path(level, index, width);
+            let found = read_file(disk.as_ref(), &path, WIDTH * 32)?;
+            if found != tree.tile(level, index, width).map_err(io::Error::other)? {
+                return Err(damaged(format!("{path} is not the tile of these entries")));
+            }
         }
         Ok(Self { disk, log, max_entries, entries, checkpoint: Some(checkpoint) })
     }
@@ -179,16 +187,9 @@ impl Mirror {
                 .ok_or_else(|| damaged("entry is too long for a bundle"))?;
             self.write_file(&tiles::bundle_path(index, width), &bundle)?;
         }
-        for level in 0_u8..8 {
-            let hashes = new >> (8 * u32::from(level));
-            if hashes == 0 {
-                break;
-            }
-            for index in (old >> (8 * u32::from(level))) / WIDTH..hashes.div_ceil(WIDTH) {
-                let width = tiles::width(new, level, index);
-                let tile = tree.tile(level, index, width).map_err(io::Error::other)?;
-                self.write_file(&tiles::tile_path(level, index, width), &tile)?;
-            }
+        for (level, index, width) in tile_coordinates(old, new) {
+            let tile = tree.tile(level, index, width).map_err(io::Error::other)?;
+            self.write_file(&tiles::tile_path(level, index, width), &tile)?;
         }
         Ok(())
     }
@@ -199,6 +200,16 @@ impl Mirror {
             _ => replace_file(self.disk.as_ref(), path, bytes),
         }
     }
+}
+
+/// Level, index and width of every tile that a tree of `new` entries has and one of `old` has not.
+fn tile_coordinates(old: u64, new: u64) -> impl Iterator<Item = (u8, u64, u32)> {
+    let levels = (0_u8..8).take_while(move |level| new >> (8 * u32::from(*level)) > 0);
+    levels.flat_map(move |level| {
+        let shift = 8 * u32::from(level);
+        let indexes = (old >> shift) / WIDTH..(new >> shift).div_ceil(WIDTH);
+        indexes.map(move |index| (level, index, tiles::width(new, level, index)))
+    })
 }
 
 /// Root of the tree that entries make.

@@ -38,7 +38,7 @@ pub struct LogConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// There is no log here.
-    #[error("there is no log here; create one with the init command")]
+    #[error("there is no log here: restore it from a backup, or create a new one with the init command")]
     Missing,
     /// Reading or writing failed.
     #[error("opening the log failed")]

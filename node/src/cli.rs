@@ -90,17 +90,19 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Init { config, material, passphrase_file } => with_config("node", Config::read(&config), |config| {
-            let first = match passphrase::read(passphrase_file.as_deref(), "First passphrase of every officer: ") {
+            let first = match passphrase::read_new(passphrase_file.as_deref(), "First passphrase of every officer: ") {
                 Ok(first) => first,
                 Err(error) => return fail("node", &error, exit::FAILED),
             };
-            match init::init(&config, &material, first.as_bytes(), &OsEntropy) {
+            match init::init(&config, &material, first.as_bytes(), &SystemClock, &OsEntropy) {
                 Ok(officers) => {
                     println!(
-                        "created {} for {}; officers: {}",
+                        "created {} for {}; officers: {}\neach should now take a passphrase of their own: node passphrase OFFICER\n\
+                         then destroy the private keys in {}: the node has its own sealed copies",
                         config.data.display(),
                         config.office,
-                        officers.join(", ")
+                        officers.join(", "),
+                        material.display()
                     );
                     ExitCode::SUCCESS
                 }
@@ -112,7 +114,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             with_config("node", Config::read(&config), |config| {
                 let read = |file: Option<&Path>, prompt: &str| passphrase::read(file, prompt);
                 let old = read(passphrase_file.as_deref(), "Present passphrase: ");
-                let new = old.and_then(|old| Ok((old, read(new_passphrase_file.as_deref(), "New passphrase: ")?)));
+                let new = old.and_then(|old| {
+                    Ok((old, passphrase::read_new(new_passphrase_file.as_deref(), "New passphrase: ")?))
+                });
                 let (old, new): (Zeroizing<String>, Zeroizing<String>) = match new {
                     Ok(both) => both,
                     Err(error) => return fail("node", &error, exit::FAILED),

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use liaison_link::process::{ConfigError, beside, read_config};
+use liaison_link::process::{ConfigError, beside, is_log_filter, read_config};
 use liaison_proto::{ids::OfficeId, seal::Suite};
 use serde::Deserialize;
 
@@ -92,6 +92,9 @@ impl Config {
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let mut config: Self = read_config(path)?;
         let form = |problem: &str| ConfigError::Form { path: path.display().to_string(), problem: problem.to_owned() };
+        if !is_log_filter(&config.log) {
+            return Err(form("log must be a level such as info, or directives such as info,liaison_log=debug"));
+        }
         if !(4..=1024).contains(&config.segment_mebibytes) {
             return Err(form("segment_mebibytes must be 4 to 1024"));
         }

@@ -9,7 +9,7 @@ use liaison_link::{
     process::{lock_directory, stop_signal},
     tls::{self, Identity},
 };
-use liaison_log::remote::RemoteLog;
+use liaison_log::{checkpoint::VerifiedCheckpoint, mirror::LogSource as _, remote::RemoteLog};
 use liaison_proto::{
     Bytes,
     clock::Clock,
@@ -23,6 +23,7 @@ use crate::{
     attest,
     compose::Composer,
     config::Config,
+    contact::Contact,
     directory::DirectoryReplica,
     evidence, gossip,
     init::{NodeError, disk, io_failed, keystore},
@@ -48,8 +49,13 @@ pub async fn run(
     entropy: SharedEntropy,
     dialer: Dialer,
 ) -> Result<(), NodeError> {
-    if !config.data.join("keystore").is_dir() {
+    if !config.data.is_dir() {
         return Err(NodeError::Missing(config.data.clone()));
+    }
+    for part in ["keystore", "store"] {
+        if !config.data.join(part).is_dir() {
+            return Err(NodeError::Incomplete(config.data.join(part)));
+        }
     }
     let _lock = lock_directory(&config.data).map_err(io_failed("locking the data directory"))?;
     let (charter, _) = charter_files::load(&config.charter, Some(&config.charter_sha256))?;
@@ -71,6 +77,7 @@ pub async fn run(
         .map_err(io_failed("opening the directory's replica"))?;
     let directory = Arc::new(directory);
     let exchange_source = RemoteLog::new(channel.clone(), LogName::Exchange);
+    let exchange_log = exchange_source.clone();
     let directory_source = RemoteLog::new(channel.clone(), LogName::Directory);
     let view = Arc::new(LogView::new(charter.exchange_log().clone(), exchange_source, store.clone()));
     let session_ms = i64::from(config.unlock_minutes) * 60_000;
@@ -92,6 +99,7 @@ pub async fn run(
     };
     let composer =
         Composer { office, utc_offset_minutes: config.utc_offset_minutes, suite: config.suite.into(), clock, entropy };
+    let contact = Arc::new(Contact::new(Arc::clone(&link.clock)));
     let api = Arc::new(LocalApi {
         office,
         language: config.language.clone(),
@@ -102,12 +110,14 @@ pub async fn run(
         composer,
         opener: opener.clone(),
         view,
+        contact: Arc::clone(&contact),
     });
     let own_keys = public_keys;
     let receiver = Receiver {
         link: link.clone(),
         office,
         receipt_key,
+        contact,
         directory: Arc::clone(&directory),
         directory_source: directory_source.clone(),
     };
@@ -122,6 +132,7 @@ pub async fn run(
     tasks.spawn(evidence::run(link.clone(), Arc::clone(&directory), directory_source.clone()));
     tasks.spawn(opener.run());
     let every = Duration::from_secs(u64::from(config.directory_seconds));
+    tasks.spawn(follow_exchange(link.clone(), exchange_log, every));
     tasks.spawn(follow_directory(link, directory, directory_source, office, own_keys, every));
     let socket = local::bind(&config.socket()).map_err(io_failed("opening the local socket"))?;
     tasks.spawn(async move {
@@ -142,6 +153,23 @@ pub async fn run(
             // A task that ended without an error, or panicked, leaves the node without a part of itself.
             _ => Err(NodeError::Io { what: "a part of the node ended".into(), source: std::io::ErrorKind::Other.into() }),
         },
+    }
+}
+
+/// Compares the broker's newest checkpoint with this node's view, on connecting and then regularly: a log that was
+/// rolled back is noticed before the next message.
+async fn follow_exchange(link: Link, source: RemoteLog, every: Duration) -> Result<(), StoreError> {
+    loop {
+        if let Ok(note) = source.checkpoint().await {
+            match VerifiedCheckpoint::verify(&note, link.view.log()) {
+                Ok(checkpoint) => match link.view.extend(&checkpoint).await {
+                    Err(error) if error.is_alarm() => link.alarm(chain(&error), note).await?,
+                    _ => {}
+                },
+                Err(error) => link.alarm(format!("the broker's checkpoint: {error}"), note).await?,
+            }
+        }
+        tokio::time::sleep(every).await;
     }
 }
 

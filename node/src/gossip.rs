@@ -5,6 +5,7 @@ use liaison_log::checkpoint::VerifiedCheckpoint;
 use liaison_proto::{Bytes, failure::chain};
 
 use crate::{
+    log_view::ViewError,
     record::{Gossip, NodeRecord},
     retry::Backoff,
     store::StoreError,
@@ -29,13 +30,15 @@ pub async fn run(link: Link) -> Result<(), StoreError> {
             changes.changed().await.map_err(|_| StoreError::Stopped)?;
             continue;
         };
-        if compare(&link, &note).await? {
+        let compared = compare(&link, &note).await?;
+        if compared == Compared::Done {
             link.store.write(vec![NodeRecord::Gossip(Gossip { note, compared: true }).into()]).await?;
             backoff.reset();
             attempts = 0;
             continue;
         }
-        attempts += 1;
+        // An outage is no proof kept back.
+        attempts += u32::from(compared == Compared::KeptBack);
         if attempts == PATIENCE {
             let what = "the broker gives no proof that a counterpart's view of the log and this one's are of one log";
             link.alarm(what, note).await?;
@@ -44,20 +47,30 @@ pub async fn run(link: Link) -> Result<(), StoreError> {
     }
 }
 
-/// Whether the comparison is done, one way or the other.
-async fn compare(link: &Link, note: &Bytes) -> Result<bool, StoreError> {
+#[derive(PartialEq, Eq)]
+enum Compared {
+    /// One way or the other.
+    Done,
+    /// The broker answers, and gives no proof.
+    KeptBack,
+    /// The broker does not answer.
+    NoLink,
+}
+
+async fn compare(link: &Link, note: &Bytes) -> Result<Compared, StoreError> {
     // A note that does not verify says nothing about the log, only about the sender.
     let Ok(checkpoint) = VerifiedCheckpoint::verify(note, link.view.log()) else {
         tracing::warn!("a counterpart's newest checkpoint does not verify");
-        return Ok(true);
+        return Ok(Compared::Done);
     };
     match link.view.extend(&checkpoint).await {
-        Ok(()) => Ok(true),
+        Ok(()) => Ok(Compared::Done),
         Err(error) if error.is_alarm() => {
             let what = format!("the log was shown differently to a counterpart: {}", chain(&error));
             link.alarm(what, note.clone()).await?;
-            Ok(true)
+            Ok(Compared::Done)
         }
-        Err(_) => Ok(false),
+        Err(ViewError::Link(status)) if std::error::Error::source(&status).is_some() => Ok(Compared::NoLink),
+        Err(_) => Ok(Compared::KeptBack),
     }
 }

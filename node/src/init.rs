@@ -6,9 +6,13 @@ use std::{
     sync::Arc,
 };
 
-use liaison_link::{charter_files::CharterFileError, dial::BadBrokerName, tls::TlsError};
+use liaison_link::{
+    charter_files::{self, CharterFileError},
+    dial::BadBrokerName,
+    tls::TlsError,
+};
 use liaison_log::disk::{Disk, OsDisk};
-use liaison_proto::{entropy::Entropy, ids::OfficeId};
+use liaison_proto::{clock::Clock, entropy::Entropy, ids::OfficeId, officer::OfficerError};
 
 use crate::{
     config::Config,
@@ -41,6 +45,12 @@ pub enum NodeError {
     /// There is no node.
     #[error("there is no node in {0}; create one with: node init")]
     Missing(PathBuf),
+    /// A part of the node is gone.
+    #[error("{0} is missing: restore it from a backup; node init would make another node")]
+    Incomplete(PathBuf),
+    /// Material of another office, or not in force.
+    #[error("the key material is not this office's")]
+    Material(#[source] OfficerError),
     /// There is a node already.
     #[error("there is a node in {0} already; nothing was changed")]
     Exists(PathBuf),
@@ -81,8 +91,13 @@ pub fn init(
     config: &Config,
     material: &Path,
     passphrase: &[u8],
+    clock: &dyn Clock,
     entropy: &dyn Entropy,
 ) -> Result<Vec<String>, NodeError> {
+    let (charter, _) = charter_files::load(&config.charter, Some(&config.charter_sha256))?;
+    if charter.country(config.office.country()).is_none() {
+        return Err(NodeError::Country(config.office));
+    }
     if config.data.exists() {
         return Err(NodeError::Exists(config.data.clone()));
     }
@@ -99,6 +114,13 @@ pub fn init(
     store::create(&disk, config.segment_bytes(), entropy).map_err(io_failed("creating the store"))?;
     KeyTable::create(disk.as_ref()).map_err(io_failed("creating the key table"))?;
     let officers = keystore(&building).import(material, passphrase, entropy)?;
+    for officer in &officers {
+        let (keys, opened) = keystore(&building).unlock(officer, passphrase)?;
+        opened
+            .credential
+            .verify(config.office, &keys.signing.verifying_key(), clock.now())
+            .map_err(NodeError::Material)?;
+    }
     fs::rename(&building.data, &config.data).map_err(io_failed(format!("creating {}", config.data.display())))?;
     Ok(officers)
 }

@@ -3,7 +3,7 @@
 //!
 //! The way out: [`compose`] -> [`seal`] -> [`sign`] -> [`store`] (the outbox) -> [`submit`] -> [`evidence`].
 //! The way in: [`receive`] -> [`store`] (the inbox) -> [`attest`] -> [`open`] -> an ACK composed by [`compose`].
-//! Around them: [`gossip`], [`keystore`], [`key_table`], [`vault`], [`directory`], [`log_view`], [`daemon`], [`local_api`];
+//! Around them: [`contact`], [`gossip`], [`keystore`], [`key_table`], [`vault`], [`directory`], [`log_view`], [`daemon`], [`local_api`];
 //! [`officer`] is the officers' command line.
 //!
 //! Out of scope: what content means (`liaison-casework`), the log's format (`liaison-log`).
@@ -18,6 +18,7 @@ pub mod attest;
 pub mod cli;
 pub mod compose;
 pub mod config;
+pub mod contact;
 pub mod daemon;
 pub mod directory;
 pub mod evidence;

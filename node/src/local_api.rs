@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use liaison_casework::{
     case_file::{self, CaseFile},
-    catalogue::short_name,
+    catalogue,
     content::Gossip,
     print,
     validate::Problem,
@@ -25,6 +25,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     compose::Composer,
+    contact::Contact,
     directory::DirectoryReplica,
     key_table::KeyTable,
     keystore::KeystoreError,
@@ -150,6 +151,8 @@ pub struct LocalApi {
     pub opener: Opener,
     /// The node's view of the log.
     pub view: Arc<LogView>,
+    /// Whether the broker is reached.
+    pub contact: Arc<Contact>,
 }
 
 impl LocalApi {
@@ -212,6 +215,7 @@ impl LocalApi {
             "office": self.office,
             "office_unlocked": self.vault.office().is_ok(),
             "officer": self.vault.officer(uid).ok().map(|officer| officer.officer_id.clone()),
+            "broker": self.contact.to_json(),
             "directory_entries": self.directory.directory().size(),
             "to_submit": state.to_submit.len(),
             "to_confirm": state.to_state.len(),
@@ -282,7 +286,19 @@ impl LocalApi {
         let state = self.store.state();
         let unknown = || Refusal::new(RefusalCode::UnknownMessage, "no such message in the inbox");
         let answered: &Core = state.incoming.get(&id).ok_or_else(unknown)?.header.core();
-        if kind == short_name("KIND_", Kind::Ack.as_str_name())
+        if matches!(answered.kind, Kind::Ack | Kind::Decline) {
+            return Err(Refusal::new(RefusalCode::AlreadyAnswered, "an answer is not answered").into());
+        }
+        // An acknowledged message may still be declined; nothing else is answered twice.
+        match view::own_answer(&state, id) {
+            None => {}
+            Some("ACKED") if kind == catalogue::kind_name(Kind::Decline) => {}
+            Some(before) => {
+                let detail = format!("this office has {} the message", before.to_ascii_lowercase());
+                return Err(Refusal::new(RefusalCode::AlreadyAnswered, detail).into());
+            }
+        }
+        if kind == catalogue::kind_name(Kind::Ack)
             && let Value::Object(fields) = &mut content
         {
             let now = self.composer.clock.now();
@@ -316,6 +332,13 @@ impl LocalApi {
             return Err(Refusal::new(RefusalCode::UnknownMessage, "no such message here").into());
         };
         shown["history"] = json!(view::history(&state, id));
+        let answers: Vec<(MessageId, Core)> = state
+            .replies
+            .get(&id)
+            .into_iter()
+            .flatten()
+            .filter_map(|reply| Some((*reply, state.incoming.get(reply)?.header.core().clone())))
+            .collect();
         drop(state);
         shown["proof"] = self.receipt(id).map_or(Value::Null, |receipt| receipt["proof"].clone());
         // Content is for officers who unlocked; everything else is the envelope.
@@ -331,6 +354,17 @@ impl LocalApi {
             },
             Err(locked) => shown["content_missing"] = json!(locked.to_string()),
         }
+        let keys = self.vault.officer(uid).and_then(|_| self.vault.office()).ok();
+        let answer = |(reply, core): &(MessageId, Core)| {
+            let opened = keys.as_ref().and_then(|keys| self.opener.read(*reply, keys).ok());
+            let officer = opened.as_ref().map(|opened| print::plain(&opened.officer.display_name));
+            let text = opened.map(|opened| print::to_text(opened.content.message(), DataClass::P3));
+            json!({
+                "message": reply, "kind": catalogue::kind_name(core.kind), "from": core.from,
+                "officer": officer, "text": text,
+            })
+        };
+        shown["answers"] = json!(answers.iter().map(answer).collect::<Vec<_>>());
         Ok(shown)
     }
 

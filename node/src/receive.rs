@@ -19,6 +19,7 @@ use liaison_proto::{
 };
 
 use crate::{
+    contact::Contact,
     directory::{DirectoryError, DirectoryReplica},
     log_view::ViewError,
     record::{Arrived, NodeRecord, Stated},
@@ -36,6 +37,8 @@ pub struct Receiver {
     pub office: OfficeId,
     /// Signs DELIVERED.
     pub receipt_key: SigningKey,
+    /// Whether the stream is up.
+    pub contact: Arc<Contact>,
     /// Offices and keys.
     pub directory: Arc<DirectoryReplica>,
     /// Where the directory is updated from.
@@ -88,6 +91,7 @@ impl Receiver {
         let mut backoff = Backoff::default();
         loop {
             if let Ok(stream) = self.link.exchange().receive(wire::ReceiveRequest {}).await {
+                self.contact.set(true);
                 let mut stream = stream.into_inner();
                 while let Ok(Some(delivery)) = stream.message().await {
                     let exhibit = delivery.receipt.as_ref().map(|receipt| receipt.leaf.clone()).unwrap_or_default();
@@ -107,6 +111,7 @@ impl Receiver {
                     }
                 }
             }
+            self.contact.set(false);
             tokio::time::sleep(backoff.pause(self.link.entropy.as_ref())).await;
         }
     }

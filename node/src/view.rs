@@ -44,31 +44,41 @@ pub fn core(core: &Core) -> Value {
 /// The answer of `office` to a message, when one arrived: ACKED or DECLINED.
 fn answer_of(state: &State, message: MessageId, office: OfficeId) -> Option<(&'static str, MessageId)> {
     let replies = state.replies.get(&message)?;
-    replies.iter().rev().find_map(|reply| {
-        let answer = state.incoming.get(reply)?;
-        // Until it was opened nobody knows that an officer of that office signed it.
-        answer.statements.get(&i32::from(StatementKind::Retrieved))?;
-        let core = answer.header.core();
-        let named = match core.kind {
-            Kind::Ack => "ACKED",
-            Kind::Decline => "DECLINED",
-            _ => return None,
-        };
-        (core.from == office).then_some((named, *reply))
-    })
+    // A decline stands: an acknowledgement of the same message, before or after it, does not hide it.
+    let rank = |named: &str| u8::from(named == "DECLINED");
+    replies
+        .iter()
+        .filter_map(|reply| {
+            let answer = state.incoming.get(reply)?;
+            // Until it was opened nobody knows that an officer of that office signed it.
+            answer.statements.get(&i32::from(StatementKind::Retrieved))?;
+            let core = answer.header.core();
+            let named = match core.kind {
+                Kind::Ack => "ACKED",
+                Kind::Decline => "DECLINED",
+                _ => return None,
+            };
+            (core.from == office).then_some((named, *reply))
+        })
+        .max_by_key(|(named, _)| rank(named))
 }
 
-fn own_answer(state: &State, message: MessageId) -> Option<&'static str> {
+/// The answer of this office to a message: ACKED, or DECLINED, which an acknowledgement does not hide.
+#[must_use]
+pub fn own_answer(state: &State, message: MessageId) -> Option<&'static str> {
     let replies = state.replies.get(&message)?;
-    replies.iter().rev().find_map(|reply| {
-        let answer = state.outgoing.get(reply)?;
-        let refused = matches!(answer.submission, Submission::Refused { .. });
-        match answer.header.core().kind {
-            Kind::Ack if !refused => Some("ACKED"),
-            Kind::Decline if !refused => Some("DECLINED"),
-            _ => None,
-        }
-    })
+    replies
+        .iter()
+        .filter_map(|reply| {
+            let answer = state.outgoing.get(reply)?;
+            let refused = matches!(answer.submission, Submission::Refused { .. });
+            match answer.header.core().kind {
+                Kind::Ack if !refused => Some("ACKED"),
+                Kind::Decline if !refused => Some("DECLINED"),
+                _ => None,
+            }
+        })
+        .max_by_key(|named| u8::from(*named == "DECLINED"))
 }
 
 /// Where an own message stands with one recipient.

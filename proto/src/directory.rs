@@ -114,15 +114,15 @@ impl Directory {
     fn apply_office(&mut self, record: &wire::OfficeRecord) -> Result<(), RecordError> {
         let authority = self.authority(Office::claimed_id(record)?)?;
         let office = Office::verify(record, authority)?;
-        let history = self.offices.entry(office.id).or_default();
-        let continues = match history.records.last() {
+        let last = self.offices.get(&office.id).and_then(|history| history.records.last());
+        let continues = match last {
             None => office.serial == 1,
             Some((_, last)) => office.serial == last.serial + 1 && office.previous_sha256 == Some(last.sha256),
         };
         if !continues {
             return Err(RecordError::Chain);
         }
-        history.records.push((self.size, office));
+        self.offices.entry(office.id).or_default().records.push((self.size, office));
         Ok(())
     }
 

@@ -72,6 +72,8 @@ refusals! {
     TooOld = "TOO_OLD", FailedPrecondition, false, "reconcile numbers, then sign the message again under a new id";
     /// The statement speaks of a message that was never accepted for this office.
     UnknownMessage = "UNKNOWN_MESSAGE", NotFound, false, "check the message id and the index of its entry";
+    /// The message was answered before.
+    AlreadyAnswered = "ALREADY_ANSWERED", AlreadyExists, false, "look at the answer with show; a change of mind is a message of its own";
     /// The statement contradicts the entry it speaks of, or comes before the one it needs.
     BadStatement = "BAD_STATEMENT", FailedPrecondition, false, "state what the ACCEPTED entry says, DELIVERED first";
     /// The caller's role may not do this.

@@ -194,7 +194,15 @@ fn read_file(path: &Path) -> std::io::Result<String> {
 
 fn call(socket: &Path, json: bool, request: &Value) -> Result<Value, ExitCode> {
     let answer = local::call(socket, request).map_err(|error| {
-        eprintln!("liaison: no node answers on {}: {error}", socket.display());
+        // The node may have taken the request before it went away.
+        let sent = request["op"] == "send" || request["op"] == "reply";
+        let advice = if sent { "; look into the outbox before sending again" } else { "" };
+        let message = format!("no node answers on {}: {error}{advice}", socket.display());
+        if json {
+            println!("{:#}", json!({"error": "unreachable", "message": message}));
+        } else {
+            eprintln!("liaison: {message}");
+        }
         ExitCode::from(exit::UNREACHABLE)
     })?;
     let Some(kind) = answer["error"].as_str() else { return Ok(answer) };
@@ -264,7 +272,12 @@ fn check(text: &str, json: bool) -> ExitCode {
     match case_file::parse(text) {
         Ok(case) => {
             let class = catalogue::short_name("DATA_CLASS_", case.data_class.as_str_name());
-            println!("{} is complete; highest data class {class}", catalogue::kind_name(case.kind));
+            let kind = catalogue::kind_name(case.kind);
+            if json {
+                println!("{:#}", json!({"kind": kind, "complete": true, "data_class": class}));
+            } else {
+                println!("{kind} is complete; highest data class {class}");
+            }
             ExitCode::SUCCESS
         }
         Err(problems) => {

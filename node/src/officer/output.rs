@@ -87,6 +87,9 @@ pub fn message(answer: &Value) -> String {
         list(&answer["legal_basis"]),
         text(&answer["purpose"]),
     );
+    if answer["in_reply_to"].is_string() {
+        out.push_str(&format!("answers {}\n", text(&answer["in_reply_to"])));
+    }
     if answer["exercise"] == Value::Bool(true) {
         out.push_str("EXERCISE: a drill\n");
     }
@@ -98,6 +101,18 @@ pub fn message(answer: &Value) -> String {
     }
     if let Some(missing) = answer["content_missing"].as_str() {
         out.push_str(&format!("\ncontent not shown: {missing}\n"));
+    }
+    for reply in answer["answers"].as_array().into_iter().flatten() {
+        let by = reply["officer"].as_str().map(|officer| format!(", signed by {}", plain(officer))).unwrap_or_default();
+        out.push_str(&format!(
+            "\n{} from {}{by} ({})\n",
+            text(&reply["kind"]),
+            text(&reply["from"]),
+            text(&reply["message"])
+        ));
+        for line in reply["text"].as_str().unwrap_or_default().lines() {
+            out.push_str(&format!("  {line}\n"));
+        }
     }
     out.push_str("\nhistory\n");
     for event in answer["history"].as_array().into_iter().flatten() {
@@ -120,6 +135,12 @@ pub fn message(answer: &Value) -> String {
 #[must_use]
 pub fn status(answer: &Value) -> String {
     let mut out = format!("{}: {} received, {} sent\n", text(&answer["office"]), answer["received"], answer["sent"]);
+    let since = time(&answer["broker"]["since"]);
+    if answer["broker"]["connected"] == Value::Bool(true) {
+        out.push_str(&format!("broker: connected since {since}\n"));
+    } else {
+        out.push_str(&format!("broker: NOT REACHED since {since}; nothing comes in or goes out\n"));
+    }
     match answer["officer"].as_str() {
         Some(officer) => out.push_str(&format!("unlocked by {officer}\n")),
         None if answer["office_unlocked"] == Value::Bool(true) => {

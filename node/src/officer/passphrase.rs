@@ -15,9 +15,33 @@ pub enum PassphraseError {
     /// Nobody can be asked.
     #[error("no passphrase was typed; give --passphrase-file where there is no terminal")]
     Terminal(#[source] io::Error),
+    /// Too short to protect a stolen disk.
+    #[error("a new passphrase needs at least {MIN_CHARS} characters")]
+    TooShort,
+    /// Typed differently the second time.
+    #[error("the two passphrases are not the same")]
+    Differ,
     /// Empty, or not text.
     #[error("the passphrase is empty or not UTF-8")]
     Empty,
+}
+
+/// Characters of a new passphrase: four words, say.
+const MIN_CHARS: usize = 12;
+
+/// Reads a new passphrase: long enough, and typed twice where it is typed.
+///
+/// # Errors
+/// [`PassphraseError`].
+pub fn read_new(file: Option<&Path>, prompt: &str) -> Result<Zeroizing<String>, PassphraseError> {
+    let first = read(file, prompt)?;
+    if first.chars().count() < MIN_CHARS {
+        return Err(PassphraseError::TooShort);
+    }
+    if file.is_none() && read(None, "Again: ")? != first {
+        return Err(PassphraseError::Differ);
+    }
+    Ok(first)
 }
 
 /// Reads a passphrase; a line break at the end of a file does not count.

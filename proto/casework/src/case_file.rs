@@ -197,7 +197,8 @@ fn kind_advice() -> String {
 fn read_kind(file: &Map<String, Json>, found: &mut Findings) -> Option<Kind> {
     let kind = string(file, "kind").and_then(catalogue::kind_by_name);
     if kind.is_none() {
-        found.problem("kind", "required", kind_advice());
+        let rule = if file.contains_key("kind") { "unknown kind" } else { "required" };
+        found.problem("kind", rule, kind_advice());
     }
     kind
 }
@@ -269,7 +270,8 @@ fn read_bases(file: &Map<String, Json>, found: &mut Findings) -> Vec<LegalBasis>
             None => found.problem("legal_basis", "unknown or repeated code", advice("legal_basis")),
         }
     }
-    if bases.is_empty() {
+    let given = file.get("legal_basis").and_then(Json::as_array).is_some_and(|items| !items.is_empty());
+    if bases.is_empty() && !given {
         found.problem("legal_basis", "required", advice("legal_basis"));
     }
     bases
@@ -278,7 +280,11 @@ fn read_bases(file: &Map<String, Json>, found: &mut Findings) -> Vec<LegalBasis>
 fn read_language(file: &Map<String, Json>, found: &mut Findings) -> Option<String> {
     match string(file, "language") {
         Some(text) if forms::check("language", text).is_none() => Some(text.to_owned()),
-        _ => {
+        Some(_) => {
+            found.problem("language", "not of its form", "the language of the free text, ISO 639-3, such as vie");
+            None
+        }
+        None => {
             found.problem("language", "required", "the language of the free text, ISO 639-3, such as vie");
             None
         }

@@ -11,7 +11,7 @@ pub fn check(form: &str, text: &str) -> Option<&'static str> {
     let (fits, advice) = match form {
         "partial-date" => return check_partial_date(text),
         "latin" => (text.chars().all(is_latin), "letters of the Latin alphabet"),
-        "e164" => (is_e164(text), "an international number such as +84912345678"),
+        "e164" => (is_e164(text), "an international number in quotation marks, such as \"+84912345678\""),
         "office" => (text.parse::<OfficeId>().is_ok(), "an office id such as VN-BLO-LCA"),
         "language" => {
             (text.len() == 3 && text.bytes().all(|b| b.is_ascii_lowercase()), "an ISO 639-3 code such as vie")

@@ -86,6 +86,15 @@ pub fn beside(config: &Path, path: &Path) -> PathBuf {
     config.parent().map_or_else(|| path.to_path_buf(), |directory| directory.join(path))
 }
 
+/// Whether a text is a level, or directives such as `info,liaison_node=debug`.
+#[must_use]
+pub fn is_log_filter(text: &str) -> bool {
+    let level = |word: &str| ["error", "warn", "info", "debug", "trace", "off"].contains(&word);
+    let directive =
+        |part: &str| part.rsplit_once('=').map_or_else(|| level(part), |(target, l)| !target.is_empty() && level(l));
+    text.split(',').all(|part| directive(part.trim()))
+}
+
 /// Starts logging to standard error. `filter` is a level, or directives such as `info,liaison_broker=debug`.
 pub fn init_logs(filter: &str) {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));

@@ -106,17 +106,23 @@ impl Teller {
 
     /// What to type next.
     pub fn print_next(&self, world: &World) {
-        let binary = std::env::current_exe().unwrap_or_default();
-        let role = |role: &str| format!("{} role {role}", binary.display());
         let directory = world.directory().display();
-        println!("\nEverything keeps running until Ctrl-C; it lies in {directory}. Try, in another terminal:");
-        println!("  {} --socket {directory}/CN-BLO-HKO/liaison.sock inbox", role("liaison"));
-        println!("  {} --socket {directory}/VN-BLO-LCA/liaison.sock outbox", role("liaison"));
-        println!("  {} new CASE_NOTICE > notice.yaml", role("liaison"));
-        println!("  {} --socket {directory}/VN-BLO-LCA/liaison.sock send notice.yaml", role("liaison"));
-        println!("  {} status --config {directory}/broker.toml", role("broker"));
-        println!("  {} --charter {directory}/charter/charter.toml verify --copy {directory}/audit", role("audit"));
-        println!("(the real binaries do the same: target/release/liaison, node, broker, audit)");
+        let socket = |office: &str| format!("--socket {directory}/{office}/liaison.sock");
+        println!("\nEverything keeps running until Ctrl-C; it lies in {directory}.");
+        println!("Officers: nguyen.lan at VN-BLO-LCA, wang.fang at CN-BLO-HKO; passphrase in {directory}/passphrase.");
+        println!("Try, in another terminal (after: cargo build --release):");
+        for line in [
+            format!("liaison {} inbox", socket("CN-BLO-HKO")),
+            format!("liaison {} outbox", socket("VN-BLO-LCA")),
+            format!("liaison {} unlock nguyen.lan --passphrase-file {directory}/passphrase", socket("VN-BLO-LCA")),
+            format!("liaison {} send deploy/samples/case-notice.yaml", socket("VN-BLO-LCA")),
+            format!("liaison {} status", socket("CN-BLO-HKO")),
+            format!("broker status --config {directory}/broker.toml"),
+            format!("audit --charter {directory}/charter/charter.toml verify --copy {directory}/audit"),
+        ] {
+            println!("  target/release/{line}");
+        }
+        println!("liaison new CASE_NOTICE prints a form to fill in; liaison --help lists the rest.");
     }
 
     /// All of it, for machines.
