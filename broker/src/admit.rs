@@ -49,6 +49,8 @@ impl Admitted {
     /// # Errors
     /// The refusal that a newer directory gives.
     pub fn judged_by(&self, directory: &Directory, now: UnixMillis) -> Result<Judgement, Refusal> {
+        // Time passed in the queue, and the log's time may be ahead of the clock: verifiers go by the leaf's.
+        check_age(&self.envelope, now)?;
         if directory.size() == self.judgement.directory_size {
             return Ok(self.judgement.clone());
         }
@@ -113,14 +115,20 @@ fn judge(envelope: &SignedEnvelope, directory: &Directory, now: UnixMillis) -> R
             Some(_) => {}
         }
     }
-    let age = now.since(core.created_at);
-    if age > limits::DEDUP_DAYS * DAY_MS {
-        return refuse(RefusalCode::TooOld, format!("it was created more than {} days ago", limits::DEDUP_DAYS));
-    }
+    let age = check_age(envelope, now)?;
     if age.abs() > limits::CLOCK_SKEW_MS {
         marks.push(Mark::ClockSkew);
     }
     Ok(Judgement { directory_size: directory.size(), marks })
+}
+
+/// The age of a message at `now`, milliseconds.
+fn check_age(envelope: &SignedEnvelope, now: UnixMillis) -> Result<i64, Refusal> {
+    let age = now.since(envelope.header().core().created_at);
+    if age > limits::DEDUP_DAYS * DAY_MS {
+        return refuse(RefusalCode::TooOld, format!("it was created more than {} days ago", limits::DEDUP_DAYS));
+    }
+    Ok(age)
 }
 
 /// A recipient's statement that was judged and may enter the log.

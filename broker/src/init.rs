@@ -8,6 +8,7 @@ use std::{
 
 use liaison_link::{
     charter_files::{self, CharterFileError},
+    process::build_directory,
     tls::{Identity, TlsError},
 };
 use liaison_log::{
@@ -86,6 +87,12 @@ pub enum StartError {
     LogStopped,
 }
 
+impl From<io::Error> for StartError {
+    fn from(source: io::Error) -> Self {
+        io_failed("creating the data directory")(source)
+    }
+}
+
 /// An I/O failure with the operation that failed.
 pub(crate) fn io_failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> StartError {
     let what = what.into();
@@ -160,21 +167,12 @@ pub fn init(config: &Config, records: &Path, clock: &dyn Clock, entropy: &dyn En
     let (charter, _) = charter_files::load(&config.charter, Some(&config.charter_sha256))?;
     // A certificate that cannot serve is better noticed now.
     server_config(&charter, Identity::read(&config.tls_certificate, &config.tls_key)?)?;
-    // Built beside its place and moved there whole: a failed init leaves nothing that looks like a broker.
-    let building = config.data.with_extension("new");
-    match fs::remove_dir_all(&building) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => {
-            return Err(io_failed(format!("clearing {}", building.display()))(e));
-        }
-        _ => {}
-    }
-    let entered = build(&Config { data: building.clone(), ..config.clone() }, records, clock, entropy)?;
-    fs::rename(&building, &config.data).map_err(io_failed(format!("creating {}", config.data.display())))?;
-    Ok(entered)
+    build_directory(&config.data, |place| {
+        build(&Config { data: place.to_path_buf(), ..config.clone() }, records, clock, entropy)
+    })
 }
 
 fn build(config: &Config, records: &Path, clock: &dyn Clock, entropy: &dyn Entropy) -> Result<u64, StartError> {
-    fs::create_dir_all(&config.data).map_err(io_failed(format!("creating {}", config.data.display())))?;
     for log in ["directory", "exchange"] {
         open::create(&disk(config, log), config.segment_bytes(), entropy)
             .map_err(io_failed(format!("creating the {log} log")))?;

@@ -40,7 +40,7 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections are renewed within the hour, so that certificates are looked at again.
 const CONNECTION_AGE: Duration = Duration::from_secs(60 * 60);
-/// Streams never end by themselves: a connection past its age is closed after this.
+/// Streams never end by themselves: a connection past its age is cut after this; what was under way is retried.
 const CONNECTION_GRACE: Duration = Duration::from_secs(60);
 
 /// Runs until SIGTERM or SIGINT, or until a log stops.
@@ -51,7 +51,8 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
     if !config.data.is_dir() {
         return Err(StartError::Missing(config.data.clone()));
     }
-    let _lock = lock_directory(&config.data).map_err(io_failed("locking the data directory"))?;
+    // Held until the process ends: the committing threads may outlive this function.
+    std::mem::forget(lock_directory(&config.data).map_err(io_failed("locking the data directory"))?);
     let (charter, logs) = open_logs(&config)?;
     let Logs { directory_log, exchange_log, directory, state, queue, recovery } = logs;
     for (name, found) in &recovery {

@@ -1,7 +1,7 @@
 //! Sends this office's signed statements to the broker until each is receipted.
 
 use liaison_link::dial::within;
-use liaison_log::leaf::{Event, ExchangeLeaf};
+use liaison_log::leaf::{Event, ExchangeLeaf, Statement};
 use liaison_proto::{
     Bytes,
     ids::{LogIndex, MessageId},
@@ -76,7 +76,11 @@ async fn send(link: &Link, (_, kind, id): Pending) -> Result<Sent, StoreError> {
         }
     };
     let is_ours = match ExchangeLeaf::parse(&verified.leaf).map(|leaf| leaf.event) {
-        Ok(Event::Attested { statement, kind: found, .. }) => statement.message_id == id && i32::from(found) == kind,
+        // Of this office, about the same entry; only its own time may be an earlier one.
+        Ok(Event::Attested { statement, kind: found, .. }) => {
+            let own = Statement::parse(&attested.statement);
+            i32::from(found) == kind && own.is_ok_and(|own| Statement { at: statement.at, ..own } == statement)
+        }
         _ => false,
     };
     if !is_ours {

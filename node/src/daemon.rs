@@ -57,7 +57,8 @@ pub async fn run(
             return Err(NodeError::Incomplete(config.data.join(part)));
         }
     }
-    let _lock = lock_directory(&config.data).map_err(io_failed("locking the data directory"))?;
+    // Held until the process ends: the store's thread may outlive this function.
+    std::mem::forget(lock_directory(&config.data).map_err(io_failed("locking the data directory"))?);
     let (charter, _) = charter_files::load(&config.charter, Some(&config.charter_sha256))?;
     let office = config.office;
     if charter.country(office.country()).is_none() {

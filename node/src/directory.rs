@@ -11,7 +11,12 @@ use liaison_log::{
     mirror::{Mirror, MirrorError},
     remote::RemoteLog,
 };
-use liaison_proto::{charter::Charter, directory::Directory, ids::OfficeId, office::RecordError};
+use liaison_proto::{
+    charter::Charter,
+    directory::Directory,
+    ids::OfficeId,
+    office::{Office, RecordError},
+};
 use tokio::sync::Mutex;
 use tonic::Status;
 
@@ -104,9 +109,15 @@ impl DirectoryReplica {
     #[must_use]
     pub fn foreign_record(&self, office: OfficeId, own: &PublicKeys) -> Option<String> {
         let directory = self.directory();
-        let record = directory.office(office, directory.size())?;
-        if record.signing_key.as_bytes() != &own.signing || record.receipt_key.as_bytes() != &own.receipt {
+        // Every record there ever was: one that was put right again before this node looked is as grave.
+        let foreign = |record: &Office| {
+            record.signing_key.as_bytes() != &own.signing || record.receipt_key.as_bytes() != &own.receipt
+        };
+        if directory.records(office).any(foreign) {
             return Some(format!("the directory holds a record of {office} with keys that this node does not have"));
+        }
+        if directory.records(office).next().is_some() && directory.office(office, directory.size()).is_none() {
+            return Some(format!("the directory says that {office} was revoked"));
         }
         let foreign = directory.published_keys(office).find(|key| !own.encryption.contains(&key.sha256))?;
         Some(format!(

@@ -1,6 +1,8 @@
 //! Checkpoints that counterparts had verified are compared with this node's view of the log: a log that is shown
 //! differently to two offices is noticed by either. A broker that keeps the proof back is told on, too.
 
+use std::collections::BTreeMap;
+
 use liaison_log::checkpoint::VerifiedCheckpoint;
 use liaison_proto::{Bytes, failure::chain};
 
@@ -22,29 +24,43 @@ const PATIENCE: u32 = 60;
 pub async fn run(link: Link) -> Result<(), StoreError> {
     let mut changes = link.store.changes();
     let mut backoff = Backoff::default();
-    let mut attempts = 0;
+    let mut kept_back: BTreeMap<Bytes, u32> = BTreeMap::new();
     loop {
         changes.mark_unchanged();
-        let next = link.store.state().to_compare.first().cloned();
-        let Some(note) = next else {
+        let notes: Vec<Bytes> = link.store.state().to_compare.iter().cloned().collect();
+        if notes.is_empty() {
             changes.changed().await.map_err(|_| StoreError::Stopped)?;
             continue;
-        };
-        let compared = compare(&link, &note).await?;
-        if compared == Compared::Done {
-            link.store.write(vec![NodeRecord::Gossip(Gossip { note, compared: true }).into()]).await?;
-            backoff.reset();
-            attempts = 0;
-            continue;
         }
-        // An outage is no proof kept back.
-        attempts += u32::from(compared == Compared::KeptBack);
-        if attempts == PATIENCE {
-            let what = "the broker gives no proof that a counterpart's view of the log and this one's are of one log";
-            link.alarm(what, note).await?;
+        // Every one in turn: a proof that is kept back must not switch off the other comparisons.
+        for note in notes {
+            match compare(&link, &note).await? {
+                Compared::Done => {
+                    kept_back.remove(&note);
+                    link.store.write(vec![NodeRecord::Gossip(Gossip { note, compared: true }).into()]).await?;
+                    backoff.reset();
+                }
+                // An outage is no proof kept back.
+                Compared::NoLink => {}
+                Compared::KeptBack => {
+                    let attempts = kept_back.entry(note.clone()).or_default();
+                    *attempts += 1;
+                    if *attempts == PATIENCE {
+                        let what = format!(
+                            "the broker gives no proof that a counterpart's log of {} entries is this node's",
+                            size_of(&link, &note)
+                        );
+                        link.alarm(what, note).await?;
+                    }
+                }
+            }
         }
         tokio::time::sleep(backoff.pause(link.entropy.as_ref())).await;
     }
+}
+
+fn size_of(link: &Link, note: &Bytes) -> u64 {
+    VerifiedCheckpoint::verify(note, link.view.log()).map_or(0, |checkpoint| checkpoint.size())
 }
 
 #[derive(PartialEq, Eq)]

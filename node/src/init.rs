@@ -1,7 +1,7 @@
 //! Creating a node: keys imported and sealed, empty store, empty key table. Only `node init` does.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -9,6 +9,7 @@ use std::{
 use liaison_link::{
     charter_files::{self, CharterFileError},
     dial::BadBrokerName,
+    process::build_directory,
     tls::TlsError,
 };
 use liaison_log::disk::{Disk, OsDisk};
@@ -65,6 +66,12 @@ pub enum NodeError {
     },
 }
 
+impl From<io::Error> for NodeError {
+    fn from(source: io::Error) -> Self {
+        io_failed("creating the data directory")(source)
+    }
+}
+
 /// An I/O failure with the operation that failed.
 pub(crate) fn io_failed(what: impl Into<String>) -> impl FnOnce(io::Error) -> NodeError {
     let what = what.into();
@@ -101,26 +108,19 @@ pub fn init(
     if config.data.exists() {
         return Err(NodeError::Exists(config.data.clone()));
     }
-    // Built beside its place and moved there whole: a failed init leaves nothing that looks like a node.
-    let building = Config { data: config.data.with_extension("new"), ..config.clone() };
-    match fs::remove_dir_all(&building.data) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => {
-            return Err(io_failed(format!("clearing {}", building.data.display()))(e));
+    build_directory(&config.data, |place| {
+        let building = Config { data: place.to_path_buf(), ..config.clone() };
+        let disk = disk(&building, "store");
+        store::create(&disk, config.segment_bytes(), entropy).map_err(io_failed("creating the store"))?;
+        KeyTable::create(disk.as_ref()).map_err(io_failed("creating the key table"))?;
+        let officers = keystore(&building).import(material, passphrase, entropy)?;
+        for officer in &officers {
+            let (keys, opened) = keystore(&building).unlock(officer, passphrase)?;
+            opened
+                .credential
+                .verify(config.office, &keys.signing.verifying_key(), clock.now())
+                .map_err(NodeError::Material)?;
         }
-        _ => {}
-    }
-    fs::create_dir_all(&building.data).map_err(io_failed(format!("creating {}", building.data.display())))?;
-    let disk = disk(&building, "store");
-    store::create(&disk, config.segment_bytes(), entropy).map_err(io_failed("creating the store"))?;
-    KeyTable::create(disk.as_ref()).map_err(io_failed("creating the key table"))?;
-    let officers = keystore(&building).import(material, passphrase, entropy)?;
-    for officer in &officers {
-        let (keys, opened) = keystore(&building).unlock(officer, passphrase)?;
-        opened
-            .credential
-            .verify(config.office, &keys.signing.verifying_key(), clock.now())
-            .map_err(NodeError::Material)?;
-    }
-    fs::rename(&building.data, &config.data).map_err(io_failed(format!("creating {}", config.data.display())))?;
-    Ok(officers)
+        Ok(officers)
+    })
 }

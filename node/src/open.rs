@@ -4,7 +4,10 @@
 use std::{io, sync::Arc};
 
 use liaison_casework::content::Content;
-use liaison_log::leaf::{Statement, payload_type};
+use liaison_log::{
+    checkpoint,
+    leaf::{Statement, payload_type},
+};
 use liaison_proto::{
     Bytes, ProtoMessage as _,
     envelope::{SignedEnvelope, UnverifiedEnvelope},
@@ -115,6 +118,9 @@ impl Opener {
         let mut stuck: Vec<MessageId> = Vec::new();
         loop {
             arrivals.mark_unchanged();
+            if unlocks.has_changed().unwrap_or(true) {
+                stuck.clear();
+            }
             unlocks.mark_unchanged();
             let next = {
                 let state = self.link.store.state();
@@ -159,7 +165,7 @@ impl Opener {
         let (kind, reason) = match opened {
             Ok((key, opened)) => {
                 let note = opened.content.gossip().checkpoint.clone();
-                if !note.is_empty() {
+                if (1..=checkpoint::MAX_BYTES).contains(&note.len()) {
                     gossip = Some(NodeRecord::Gossip(Gossip { note, compared: false }));
                 }
                 let thread = incoming.header.core().thread_id;

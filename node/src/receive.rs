@@ -158,7 +158,13 @@ impl Receiver {
         let id = header.core().message_id;
         if !self.link.store.write(vec![Write { record: arrived, body: Some(body) }, stated.clone().into()]).await? {
             // It was there already; a crash between the two records may have left it without its statement.
-            let unstated = self.link.store.state().incoming.get(&id).is_some_and(|known| known.statements.is_empty());
+            let unstated = self
+                .link
+                .store
+                .state()
+                .incoming
+                .get(&id)
+                .is_some_and(|known| !known.statements.contains_key(&i32::from(StatementKind::Delivered)));
             if unstated {
                 self.link.store.write(vec![stated.into()]).await?;
             }

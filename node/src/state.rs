@@ -225,7 +225,6 @@ impl State {
                 let (number, channel) = self.own_number(&header, &leaf).ok_or("an arrival for another office")?;
                 self.note_reply(&header);
                 self.received_numbers.entry(channel).or_default().insert(number);
-                self.to_open.insert((index, id));
                 let incoming = Incoming {
                     header,
                     signature: arrived.office_signature,
@@ -245,8 +244,11 @@ impl State {
                 let attested = stated.attested.ok_or("a statement without its bytes")?;
                 incoming.statements.insert(stated.kind, OwnStatement { attested, index: None });
                 let (index, id) = (incoming.index, incoming.header.core().message_id);
+                // Opened only once DELIVERED is stated: RETRIEVED must not overtake it.
                 if incoming.is_opened() {
                     self.to_open.remove(&(index, id));
+                } else {
+                    self.to_open.insert((index, id));
                 }
                 self.to_state.insert((index, stated.kind, id));
             }

@@ -25,6 +25,9 @@ use crate::{
     store::{Store, StoreError},
 };
 
+/// Alarms kept at most, each with an exhibit of at most a leaf: a cheating broker must not fill the disk.
+const MOST_ALARMS: usize = 2_000;
+
 /// What every loop that talks to the broker needs.
 #[derive(Clone)]
 pub struct Link {
@@ -56,8 +59,12 @@ impl Link {
     pub async fn alarm(&self, what: impl Into<String>, exhibit: Bytes) -> Result<(), StoreError> {
         let what = what.into();
         tracing::error!(%what, "alarm");
-        let repeated = self.store.state().alarms.iter().any(|alarm| alarm.what == what);
-        if !repeated {
+        let known = {
+            let state = self.store.state();
+            state.alarms.len() >= MOST_ALARMS || state.alarms.iter().any(|alarm| alarm.what == what)
+        };
+        if !known {
+            let exhibit = exhibit.slice(..exhibit.len().min(limits::LEAF_BYTES));
             let record = NodeRecord::Alarm(Alarm { at_ms: self.clock.now().0, what, exhibit });
             self.store.write(vec![record.into()]).await?;
         }

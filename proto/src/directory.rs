@@ -1,7 +1,7 @@
 //! The state that the directory log's entries add up to. Broker, node and auditor replay the same entries with this
 //! code and so hold the same directory at the same size.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message as _;
 
@@ -12,6 +12,7 @@ use crate::{
     limits,
     office::{Office, PublishedKey, RecordError},
     seal::Suite,
+    sha256,
     sign::{PayloadType, VerifyingKey},
     wire::{self, directory_record::Record},
 };
@@ -31,13 +32,15 @@ pub struct Directory {
     size: u64,
     time: UnixMillis,
     offices: BTreeMap<OfficeId, OfficeHistory>,
+    /// SHA-256 of every revocation: an old one cannot be entered again after the office was enrolled anew.
+    revocations: BTreeSet<[u8; 32]>,
 }
 
 impl Directory {
     /// The empty directory of a charter.
     #[must_use]
     pub const fn new(charter: Charter) -> Self {
-        Self { charter, size: 0, time: UnixMillis(i64::MIN), offices: BTreeMap::new() }
+        Self { charter, size: 0, time: UnixMillis(i64::MIN), offices: BTreeMap::new(), revocations: BTreeSet::new() }
     }
 
     /// The charter in force.
@@ -152,6 +155,9 @@ impl Directory {
             bytes => Some(bytes.try_into().map_err(|_| RecordError::Malformed)?),
         };
         let history = self.offices.get_mut(&office).ok_or(RecordError::NotEnrolled)?;
+        if !self.revocations.insert(sha256(&[&record.revocation])) {
+            return Err(RecordError::Repeated);
+        }
         history.revocations.push((self.size, key));
         Ok(())
     }
@@ -168,13 +174,22 @@ impl Directory {
 
     /// The published key of this name, unless revoked, at a size of the log.
     #[must_use]
-    pub fn encryption_key(&self, office: OfficeId, sha256: &[u8], size: u64) -> Option<&PublishedKey> {
+    pub fn encryption_key(&self, office: OfficeId, name: &[u8], size: u64) -> Option<&PublishedKey> {
         self.office(office, size)?;
         let history = self.offices.get(&office)?;
-        let (_, key) = history.keys.iter().find(|(index, key)| *index < size && key.sha256[..] == *sha256)?;
+        // A key published before the whole office was revoked may be a thief's; enrolment anew does not bring it back.
+        let whole = history.revocations.iter().filter(|(index, key)| *index < size && key.is_none());
+        let trusted_from = whole.map(|(index, _)| *index).max().unwrap_or(0);
+        let (_, key) =
+            history.keys.iter().find(|(index, key)| (trusted_from..size).contains(index) && key.sha256[..] == *name)?;
         let revoked =
             history.revocations.iter().any(|(index, hash)| *index < size && hash.as_ref() == Some(&key.sha256));
         (!revoked).then_some(key)
+    }
+
+    /// Every record of an office, the oldest first.
+    pub fn records(&self, office: OfficeId) -> impl Iterator<Item = &Office> {
+        self.offices.get(&office).into_iter().flat_map(|history| history.records.iter().map(|(_, record)| record))
     }
 
     /// Every key that an office has published, revoked ones included.

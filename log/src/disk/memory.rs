@@ -1,8 +1,8 @@
 //! A simulated disk. A power cut keeps what was synced and, of the rest, an arbitrary part: any subset of the
-//! 512-byte sectors written since the last sync, as real devices do.
+//! 512-byte sectors written since the last sync, and any of the names made, replaced or removed since, as real devices do.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -78,7 +78,15 @@ impl MemoryDisk {
     pub fn after_power_cut(&self, mut keep: impl FnMut() -> bool) -> Self {
         let state = lock(&self.state);
         let mut names = BTreeMap::new();
-        for (name, contents) in &state.synced_names {
+        let all: BTreeSet<&String> = state.names.keys().chain(state.synced_names.keys()).collect();
+        for name in all {
+            // What a directory entry says now, or what it said at the last sync.
+            let (now, then) = (state.names.get(name), state.synced_names.get(name));
+            let same = match (now, then) {
+                (Some(now), Some(then)) => Arc::ptr_eq(now, then),
+                _ => false,
+            };
+            let Some(contents) = (if same || !keep() { then } else { now }) else { continue };
             let contents = lock(contents);
             let mut found = contents.synced.clone();
             if contents.written.len() > found.len() && keep() {

@@ -151,9 +151,11 @@ impl SegmentedJournal {
             files.pop();
             let number = u32::try_from(files.len()).map_err(io::Error::other)?;
             self.disk.remove(&name(&self.directory, number))?;
+            // One by one from the end: a power cut never leaves a gap.
+            self.disk.sync_directory(&self.directory)?;
         }
         *self.segments.write().unwrap_or_else(PoisonError::into_inner) = files;
-        self.disk.sync_directory(&self.directory)
+        Ok(())
     }
 
     /// Whether an intact record of `kind` with a sequence number of `from` or later lies at or behind the end.

@@ -114,6 +114,29 @@ pub async fn stop_signal() -> io::Result<()> {
     }
 }
 
+/// Builds a data directory beside its place and moves it there whole: an init that fails or is cut short leaves nothing
+/// that looks like a daemon.
+///
+/// # Errors
+/// When the building place cannot be made or moved, or `build` fails.
+pub fn build_directory<T, E: From<io::Error>>(data: &Path, build: impl FnOnce(&Path) -> Result<T, E>) -> Result<T, E> {
+    let data = std::path::absolute(data)?;
+    let name =
+        data.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?.to_string_lossy().into_owned();
+    let parent = data.parent().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let place = parent.join(format!(".{name}.being-built"));
+    match fs::remove_dir_all(&place) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
+        _ => {}
+    }
+    fs::create_dir_all(&place)?;
+    let built = build(&place)?;
+    fs::File::open(&place)?.sync_all()?;
+    fs::rename(&place, &data)?;
+    fs::File::open(parent)?.sync_all()?;
+    Ok(built)
+}
+
 /// Locks a data directory for this process; the lock ends with the returned file.
 ///
 /// # Errors

@@ -4,6 +4,10 @@ use std::{path::PathBuf, sync::Arc};
 
 use liaison_link::tls::{ALPN_H2, Identity, provider};
 use liaison_proto::{
+    charter::Charter,
+    clock::{Clock as _, SystemClock},
+    entropy::OsEntropy,
+    ids::OfficeId,
     refusal::{Refusal, RefusalCode},
     wire::{self, exchange_client::ExchangeClient, log_client::LogClient},
 };
@@ -37,6 +41,40 @@ async fn promise_9_bad_certificates_get_no_connection() {
     }
     // The broker's own certificate is for serving only.
     calls(&world, "broker").await.expect_err("the broker's certificate got a connection as a client");
+}
+
+/// Promise 9: the trust store binds each CA to its country, whatever the CA's own certificate allows: here Viet Nam's
+/// may issue for the whole domain, and still vouches for no office of China.
+#[test]
+fn promise_9_a_ca_without_constraints_vouches_for_its_own_country_only() {
+    use liaison_certs_dev::authority::{Authority, Use, Validity};
+    use rustls::{
+        pki_types::{CertificateDer, UnixTime, pem::PemObject as _},
+        server::danger::ClientCertVerifier as _,
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let members = liaison_certs_dev::members::Members::built_in().unwrap();
+    let now = SystemClock.now();
+    let out = directory.path().join("dev");
+    liaison_certs_dev::roles::make(&out, &members, now, &OsEntropy).unwrap();
+    let (charter, _) = liaison_link::charter_files::load(&out.join("charter.toml"), None).unwrap();
+    let utc = time::OffsetDateTime::from_unix_timestamp(now.0 / 1000).unwrap();
+    let domain = charter.file().domain.clone();
+    let generous = Authority::new("generous", &domain, Validity::days(utc, 30)).unwrap();
+    let mut file = charter.file().clone();
+    for country in file.country.iter_mut().filter(|country| country.code.as_str() == "VN") {
+        country.ca = generous.certificate().to_owned();
+    }
+    let charter = Charter::parse(toml::to_string(&file).unwrap().into()).unwrap();
+    let verifier = liaison_broker::identity::CountryVerifier::new(charter).unwrap();
+    let accepts = |office: &str| {
+        let office: OfficeId = office.parse().unwrap();
+        let issued = generous.issue(&[office.dns_name(&domain)], Use::Client, Validity::days(utc, 30)).unwrap();
+        let certificate = CertificateDer::from_pem_slice(issued.certificate.as_bytes()).unwrap();
+        verifier.verify_client_cert(&certificate, &[], UnixTime::now()).is_ok()
+    };
+    assert!(accepts("VN-BLO-LCA"));
+    assert!(!accepts("CN-BLO-HKO"), "Viet Nam's CA vouched for an office of China");
 }
 
 /// Promise 9: only the charter's broker may serve: a node tells nothing to whoever poses as it.

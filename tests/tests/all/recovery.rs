@@ -263,6 +263,57 @@ fn promise_10_a_clock_that_went_back_stops_no_log() {
     assert_eq!(published.read().unwrap().time(), noon);
 }
 
+/// A revoked office stays revoked until its authority enrols it again; then neither its old keys nor the old revocation
+/// come back.
+#[test]
+fn a_revocation_holds_until_the_office_is_enrolled_anew_and_is_not_replayed() {
+    use liaison_proto::{
+        ProtoMessage as _, directory::Directory, key_file::PrivateKey, office::RecordError, seal::Suite,
+        sign::PayloadType,
+    };
+    use wire::directory_record::Record;
+    let directory = tempfile::tempdir().unwrap();
+    let members = liaison_certs_dev::members::Members::built_in().unwrap();
+    let (out, now) = (directory.path().join("dev"), UnixMillis(1_800_000_000_000));
+    liaison_certs_dev::roles::make(&out, &members, now, &OsEntropy).unwrap();
+    let (charter, _) = liaison_link::charter_files::load(&out.join("charter.toml"), None).unwrap();
+    let authority = PrivateKey::read_signing(&out.join("countries/VN/authority.key")).unwrap();
+    let mut state = Directory::new(charter);
+    let mut first_office = None;
+    for n in 1..=7 {
+        let bytes = std::fs::read(out.join(format!("records/{n:04}.record"))).unwrap();
+        let record = wire::DirectoryRecord::decode(bytes.as_slice()).unwrap();
+        state.apply(&record).unwrap();
+        if let Some(Record::Office(office)) = record.record {
+            first_office.get_or_insert(office.office);
+        }
+    }
+    let first_office: Bytes = first_office.unwrap();
+    let mut office = wire::Office::decode(first_office.clone()).unwrap();
+    let id = office.office.parse().unwrap();
+    let key = |state: &Directory| state.newest_key(id, Suite::XWing, now, state.size()).map(|key| key.sha256);
+    assert!(state.office(id, state.size()).is_some() && key(&state).is_some());
+    let revocation =
+        wire::Revocation { version: 1, office: office.office.clone(), key_sha256: Bytes::new(), at_ms: now.0 };
+    let revocation = Bytes::from(revocation.encode_to_vec());
+    let authority_signature = Some(authority.sign(PayloadType::Revocation, &revocation));
+    let revoked = Record::Revoked(wire::RevocationRecord { revocation, authority_signature });
+    let revoked = wire::DirectoryRecord { record: Some(revoked) };
+    let before = state.size();
+    state.apply(&revoked).unwrap();
+    assert!(state.office(id, state.size()).is_none() && key(&state).is_none());
+    assert!(state.office(id, before).is_some(), "what was judged before the revocation stays judged");
+    office.serial = 2;
+    office.previous_sha256 = Bytes::copy_from_slice(&sha256(&[&first_office]));
+    let bytes = Bytes::from(office.encode_to_vec());
+    let authority_signature = Some(authority.sign(PayloadType::OfficeRecord, &bytes));
+    let enrolled = Record::Office(wire::OfficeRecord { office: bytes, authority_signature });
+    state.apply(&wire::DirectoryRecord { record: Some(enrolled) }).unwrap();
+    assert!(state.office(id, state.size()).is_some());
+    assert!(key(&state).is_none(), "a key from before the revocation came back");
+    assert_eq!(state.apply(&revoked), Err(RecordError::Repeated), "an old revocation was entered again");
+}
+
 /// State is never created silently.
 #[test]
 fn a_missing_log_is_an_error_that_names_the_command() {
