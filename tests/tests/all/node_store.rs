@@ -111,12 +111,13 @@ proptest! {
             }
             disk.fail_after(operations);
             runtime.block_on(async {
-                for body in bodies {
-                    let (id, write) = queued(body);
-                    if store.write(vec![write]).await.is_err() {
+                // Up to three messages a request, so that a batch has bodies in several segments.
+                for part in bodies.chunks(3) {
+                    let (ids, writes): (Vec<MessageId>, Vec<Write>) = part.iter().map(|body| queued(*body)).unzip();
+                    if store.write(writes).await.is_err() {
                         break;
                     }
-                    kept.push((id, body));
+                    kept.extend(ids.into_iter().zip(part.iter().copied()));
                 }
             });
             let mut keep = keep.iter().cycle();

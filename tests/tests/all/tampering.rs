@@ -253,6 +253,44 @@ fn promise_8_a_rolled_back_log_is_noticed() {
     assert!(code == 5 && (findings == ["ROLLED_BACK"] || findings == ["TREE_DIFFERS"]), "{code} {findings:?}");
 }
 
+/// Promise 8: a log that is shown differently to two offices is noticed by the office that hears from the other: what
+/// Lao Cai had verified travels inside its message, and does not fit the log that Hekou is shown.
+#[test]
+fn promise_8_a_log_shown_differently_to_two_offices_is_noticed() {
+    let (_directory, mut world) = world(&[LAO_CAI, HEKOU]);
+    world.stop_node(HEKOU).unwrap();
+    world.office(LAO_CAI).unlocks().unwrap();
+    world.stop_broker().unwrap();
+    let (data, other) = (world.path("broker"), world.path("other"));
+    let copy = |from: &str, to: &str| assert!(Command::new("cp").args(["-a", from, to]).status().unwrap().success());
+    copy(&data, &other);
+    world.start_broker().unwrap();
+    for _ in 0..2 {
+        let message = world.office(LAO_CAI).sends(samples::ROUTINE).unwrap();
+        assert!(world.office(LAO_CAI).sees(&message, &["ACCEPTED"]));
+    }
+    world.stop_node(LAO_CAI).unwrap();
+    world.stop_broker().unwrap();
+    // The second message, as the broker has it. In the log for Hekou the first one is kept back, another stands there.
+    let log = cheat(&world);
+    let accepted = ExchangeLeaf::parse(&log.reader().leaf(LogIndex(1)).unwrap()).unwrap();
+    let Event::Accepted { header, signature, .. } = accepted.event else { panic!("not an ACCEPTED entry") };
+    let body = wire::Envelope::decode(log.reader().body(LogIndex(1)).unwrap()).unwrap();
+    let second = wire::Envelope { header: header.bytes().clone(), office_signature: signature, ..body };
+    drop(log);
+    let address = world.broker_address().unwrap();
+    fs::remove_dir_all(&data).unwrap();
+    copy(&other, &data);
+    fs::write(world.path("broker/address"), address).unwrap();
+    let filler = Forger::new(&world, "LA-BLO-DSV").envelope(HEKOU);
+    enter(&world, &filler, 1);
+    enter(&world, &second, 1);
+    world.start_broker().unwrap();
+    world.start_node(HEKOU).unwrap();
+    world.office(HEKOU).unlocks().unwrap();
+    assert!(eventually(|| alarms(&world, HEKOU).contains("shown differently")), "{}", alarms(&world, HEKOU));
+}
+
 /// Promise 8: an auditor sees an entry dropped, changed or reordered in the copy, whoever did it.
 #[test]
 fn promise_8_the_auditor_sees_every_changed_byte() {
