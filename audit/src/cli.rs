@@ -91,7 +91,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(e) => e.exit(),
     };
     if matches!(arguments.command, Command::Findings) {
-        FindingCode::ALL.iter().for_each(|code| println!("{code:<20}  {}", code.meaning()));
+        if arguments.json {
+            let all = FindingCode::ALL.iter().map(|code| json!({"code": code, "meaning": code.meaning()}));
+            println!("{:#}", all.collect::<serde_json::Value>());
+        } else {
+            FindingCode::ALL.iter().for_each(|code| println!("{code:<20}  {}", code.meaning()));
+        }
         return ExitCode::SUCCESS;
     }
     let charter = match charter_files::load(&arguments.charter, arguments.charter_sha256.as_deref()) {

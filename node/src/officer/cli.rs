@@ -39,10 +39,10 @@ enum Command {
         /// Kind of message.
         kind: String,
     },
-    /// Prints a code list with its meanings.
+    /// Prints a code list with its meanings, or the names of all lists.
     Codes {
         /// Name of the list, as templates name it.
-        list: String,
+        list: Option<String>,
     },
     /// Checks a case file without sending it.
     Check {
@@ -133,8 +133,17 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let Arguments { socket, json, command } = arguments;
     let ask = |request: Value, print: fn(&Value) -> String| ask(&socket, json, &request, print);
     match command {
-        Command::New { kind } => new(&kind),
-        Command::Codes { list } => print_codes(&list, json),
+        Command::New { kind } => new(&kind, json),
+        Command::Codes { list: Some(list) } => print_codes(&list, json),
+        Command::Codes { list: None } => {
+            let names: Vec<&str> = codes::names().collect();
+            if json {
+                println!("{:#}", json!(names));
+            } else {
+                println!("{}", names.join("\n"));
+            }
+            ExitCode::SUCCESS
+        }
         Command::Check { file } => match read_file(&file) {
             Ok(text) => check(&text, json),
             Err(error) => fail("liaison", &error, exit::FAILED),
@@ -184,7 +193,8 @@ fn sent(answer: &Value) -> String {
 
 fn read_file(path: &Path) -> std::io::Result<String> {
     if path != Path::new("-") {
-        return fs::read_to_string(path);
+        let named = |e: std::io::Error| std::io::Error::new(e.kind(), format!("{}: {e}", path.display()));
+        return fs::read_to_string(path).map_err(named);
     }
     let mut text = String::new();
     let limit = u64::try_from(case_file::MAX_BYTES).unwrap_or(u64::MAX);
@@ -235,17 +245,26 @@ fn ask(socket: &Path, json: bool, request: &Value, print: fn(&Value) -> String) 
 fn write_receipt(socket: &Path, json: bool, request: &Value, path: &Path) -> ExitCode {
     match call(socket, json, request) {
         Ok(answer) => match fs::write(path, answer["proof"].as_str().unwrap_or_default()) {
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(()) => {
+                if json {
+                    println!("{:#}", json!({"written": path.display().to_string()}));
+                }
+                ExitCode::SUCCESS
+            }
             Err(error) => fail("liaison", &error, exit::FAILED),
         },
         Err(code) => code,
     }
 }
 
-fn new(kind: &str) -> ExitCode {
+fn new(kind: &str, json: bool) -> ExitCode {
     match catalogue::kind_by_name(&kind.to_ascii_uppercase()).and_then(template::template) {
         Some(text) => {
-            print!("{text}");
+            if json {
+                println!("{:#}", json!({"kind": kind.to_ascii_uppercase(), "template": text}));
+            } else {
+                print!("{text}");
+            }
             ExitCode::SUCCESS
         }
         None => {

@@ -36,6 +36,11 @@ fn gates() -> CodeList {
     list
 }
 
+/// Names of all lists.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    LISTS.keys().map(String::as_str)
+}
+
 /// A code list by name.
 #[must_use]
 pub fn list(name: &str) -> Option<&'static CodeList> {

@@ -1,9 +1,6 @@
 //! A child process that never outlives its world.
 
-use std::{
-    io,
-    process::{Child, Command},
-};
+use std::{io, process::Child};
 
 use super::eventually;
 
@@ -36,12 +33,12 @@ impl Process {
     /// # Errors
     /// When it does not end, or fails.
     pub fn stop(mut self) -> io::Result<()> {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status()?;
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
         let ended = eventually(|| self.has_ended());
         let status = self.child.try_wait()?;
         match status {
-            Some(status) if sent.success() && ended && status.success() => Ok(()),
+            Some(status) if ended && status.success() => Ok(()),
             status => Err(io::Error::other(format!("the process did not stop cleanly: {status:?}"))),
         }
     }
