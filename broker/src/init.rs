@@ -147,10 +147,13 @@ pub fn open_logs(config: &Config) -> Result<(Charter, Logs), StartError> {
         open::open(directory_config, sequencer).map_err(|e| StartError::Log("directory", e))?;
     let queue = Arc::new(Queue::default());
     let sequencer = ExchangeSequencer::new(Arc::clone(&directory), Arc::clone(&queue));
-    let state = sequencer.state();
+    let (state, unwitnessed) = (sequencer.state(), sequencer.unwitnessed());
     let exchange_config = log("exchange", &config.exchange_log_key, charter.exchange_log())?;
     let (exchange_log, exchange_recovery) =
         open::open(exchange_config, sequencer).map_err(|e| StartError::Log("exchange", e))?;
+    if exchange_recovery.cut.is_some() {
+        unwitnessed.store(true, std::sync::atomic::Ordering::SeqCst);
+    }
     let recovery = [("directory", directory_recovery), ("exchange", exchange_recovery)];
     Ok((charter, Logs { directory_log, exchange_log, directory, state, queue, recovery }))
 }

@@ -1,6 +1,9 @@
 //! The exchange log's decisions, made one by one inside the commit: dedup, numbers, state rules.
 
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{
+    Arc, PoisonError, RwLock, RwLockReadGuard,
+    atomic::{AtomicBool, Ordering},
+};
 
 use liaison_log::{
     commit::{BrokenRule, Logged, Moment, Sequenced, Sequencer},
@@ -35,19 +38,32 @@ pub struct ExchangeSequencer {
     state: Arc<RwLock<ExchangeState>>,
     directory: Arc<RwLock<Directory>>,
     queue: Arc<Queue>,
+    /// Set when recovery cut a tail: nobody outside has confirmed the log's size since.
+    unwitnessed: Arc<AtomicBool>,
 }
 
 impl ExchangeSequencer {
     /// A sequencer of an empty log; recovery fills it.
     #[must_use]
     pub fn new(directory: Arc<RwLock<Directory>>, queue: Arc<Queue>) -> Self {
-        Self { state: Arc::default(), directory, queue }
+        Self { state: Arc::default(), directory, queue, unwitnessed: Arc::default() }
     }
 
     /// The log's state, for those who look before they ask; it may be ahead of what is durable.
     #[must_use]
     pub fn state(&self) -> Arc<RwLock<ExchangeState>> {
         Arc::clone(&self.state)
+    }
+
+    /// Marks what is entered from now on as entered into a log whose size no witness has confirmed after a restart that
+    /// cut a tail. Witnesses cannot be asked yet, so the mark stays until the next restart.
+    #[must_use]
+    pub fn unwitnessed(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.unwitnessed)
+    }
+
+    fn marks(&self) -> Vec<wire::Mark> {
+        if self.unwitnessed.load(Ordering::SeqCst) { vec![wire::Mark::Unwitnessed] } else { Vec::new() }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, ExchangeState> {
@@ -74,7 +90,7 @@ impl ExchangeSequencer {
         let leaf = ExchangeLeaf {
             time: at.time,
             directory_size: judgement.directory_size,
-            marks: judgement.marks,
+            marks: judgement.marks.into_iter().chain(self.marks()).collect(),
             event: LeafEvent::Accepted {
                 header: Box::new(header.clone()),
                 signature: envelope.office_signature.clone(),
@@ -109,7 +125,7 @@ impl ExchangeSequencer {
         let leaf = ExchangeLeaf {
             time,
             directory_size: directory.size(),
-            marks: Vec::new(),
+            marks: self.marks(),
             event: LeafEvent::Attested {
                 kind: *kind,
                 statement: statement.clone(),

@@ -31,6 +31,8 @@ pub enum Submission {
         time: UnixMillis,
         /// Channel numbers in the order of the recipients.
         numbers: Vec<u64>,
+        /// What the broker could not settle.
+        marks: Vec<wire::Mark>,
         /// Where the receipt stands in the journal.
         receipt: Position,
     },
@@ -107,6 +109,8 @@ pub struct Incoming {
     pub directory_size: u64,
     /// Number on the channel.
     pub number: u64,
+    /// What the broker could not settle.
+    pub marks: Vec<wire::Mark>,
     /// Node time of arrival.
     pub at: UnixMillis,
     /// DELIVERED, then RETRIEVED or CANNOT_OPEN.
@@ -234,6 +238,7 @@ impl State {
                     time: leaf.time,
                     directory_size: leaf.directory_size,
                     number,
+                    marks: leaf.marks,
                     at: UnixMillis(arrived.at_ms),
                     statements: BTreeMap::new(),
                 };
@@ -285,7 +290,8 @@ impl State {
         };
         self.sent_numbers.extend(header.core().channels().zip(numbers.iter().copied()));
         let outgoing = self.outgoing_mut(&receipted.message_id)?;
-        outgoing.submission = Submission::Receipted { index, time: leaf.time, numbers, receipt: position };
+        outgoing.submission =
+            Submission::Receipted { index, time: leaf.time, numbers, marks: leaf.marks, receipt: position };
         let key = (outgoing.header.core().lane, outgoing.order, outgoing.header.core().message_id);
         self.to_submit.remove(&key);
         Ok(())

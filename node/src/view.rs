@@ -6,11 +6,16 @@ use liaison_proto::{
     clock::UnixMillis,
     header::Core,
     ids::{MessageId, OfficeId},
-    wire::{Kind, StatementKind},
+    wire::{self, Kind, StatementKind},
 };
 use serde_json::{Value, json};
 
 use crate::state::{EvidenceState, Incoming, Outgoing, State, Submission};
+
+/// What an entry was marked with, as officers see it.
+fn marks(marks: &[wire::Mark]) -> Value {
+    json!(marks.iter().map(|mark| short_name("MARK_", mark.as_str_name())).collect::<Vec<_>>())
+}
 
 fn when(time: UnixMillis) -> Value {
     json!(time.to_string())
@@ -121,6 +126,9 @@ pub fn outgoing(state: &State, outgoing: &Outgoing) -> Value {
         })
         .collect();
     value["recipients"] = json!(recipients);
+    if let Submission::Receipted { marks: found, .. } = &outgoing.submission {
+        value["marks"] = marks(found);
+    }
     if let Submission::Refused { code, detail } = &outgoing.submission {
         value["refusal"] = json!({"code": code, "detail": detail});
     }
@@ -143,6 +151,7 @@ pub fn incoming(state: &State, incoming: &Incoming) -> Value {
     };
     value["state"] = json!(position);
     value["number"] = json!(incoming.number);
+    value["marks"] = marks(&incoming.marks);
     value["accepted_at"] = when(incoming.time);
     value["arrived_at"] = when(incoming.at);
     value

@@ -87,6 +87,16 @@ pub fn message(answer: &Value) -> String {
         list(&answer["legal_basis"]),
         text(&answer["purpose"]),
     );
+    for mark in answer["marks"].as_array().into_iter().flatten() {
+        out.push_str(match mark.as_str().unwrap_or_default() {
+            "CLOCK_SKEW" => "MARKED: the sender's clock was more than five minutes off\n",
+            "STALE_KEY" => "MARKED: sealed to an encryption key past its validity\n",
+            "UNWITNESSED" => "MARKED: the log restarted, and nobody outside has confirmed its size yet\n",
+            "LATE" => "MARKED: delivered after its time-out, withdrawal or expiry\n",
+            "UNPROVEN" => "MARKED: accepted during a dispute about the log\n",
+            _ => "MARKED: something that the broker could not settle\n",
+        });
+    }
     if answer["in_reply_to"].is_string() {
         out.push_str(&format!("answers {}\n", text(&answer["in_reply_to"])));
     }

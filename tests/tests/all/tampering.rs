@@ -317,6 +317,26 @@ fn promise_8_the_auditor_sees_every_changed_byte() {
     }
 }
 
+/// Promise 10: after a restart that cut a torn tail messages go on, marked, and the officer sees the mark.
+#[test]
+fn promise_10_after_a_cut_tail_messages_go_on_marked() {
+    let (_directory, mut world) = world(&[LAO_CAI]);
+    world.office(LAO_CAI).unlocks().unwrap();
+    let first = world.office(LAO_CAI).sends(samples::ROUTINE).unwrap();
+    assert!(world.office(LAO_CAI).sees(&first, &["ACCEPTED"]));
+    world.stop_broker().unwrap();
+    let segment = world.path("broker/exchange/leaves/00000000.segment");
+    let mut bytes = fs::read(&segment).unwrap();
+    let end = bytes.iter().rposition(|b| *b != 0).unwrap();
+    bytes[end + 40..end + 60].fill(7);
+    fs::write(&segment, bytes).unwrap();
+    world.start_broker().unwrap();
+    let second = world.office(LAO_CAI).sends(samples::ROUTINE).unwrap();
+    assert!(world.office(LAO_CAI).sees(&second, &["ACCEPTED"]));
+    assert_eq!(world.office(LAO_CAI).shows(&first).unwrap()["marks"], json!([]));
+    assert_eq!(world.office(LAO_CAI).shows(&second).unwrap()["marks"], json!(["UNWITNESSED"]));
+}
+
 /// The directory's copy at a node is a cache: a damaged one is fetched and verified anew, and stops no officer.
 #[test]
 fn a_damaged_copy_of_the_directory_is_fetched_again() {
