@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use liaison_log::disk::{Disk, memory::MemoryDisk};
 use liaison_node::{
-    record::{NodeRecord, Queued},
+    record::{Arrived, NodeRecord, Queued, Stated},
     store::{self, Store, StoreError, Write},
 };
 use liaison_proto::{
@@ -170,4 +170,40 @@ fn a_damaged_record_is_refused_not_cut() {
     runtime.block_on(open(&disk).unwrap().close());
     disk.flip_bit("records/00000000.segment", 200, 1);
     assert!(matches!(open(&disk), Err(StoreError::Damaged(_))));
+}
+
+/// A crash between an arrival and its DELIVERED leaves nothing to open: RETRIEVED never overtakes DELIVERED.
+#[test]
+fn nothing_is_opened_before_its_delivered_is_stated() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let vector = |file: &str, field: &str| {
+        let path = format!("{}/../proto/vectors/{file}", env!("CARGO_MANIFEST_DIR"));
+        let values: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        values[field].as_str().unwrap().to_owned()
+    };
+    let unhex = |text: String| -> Bytes {
+        (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect::<Vec<u8>>().into()
+    };
+    let header = unhex(vector("envelope.json", "header"));
+    let id = Header::parse(header.clone()).unwrap().core().message_id;
+    let leaf = unhex(vector("log.json", "accepted_leaf"));
+    let receipt = wire::Receipt { leaf, proof: vector("log.json", "proof").into_bytes().into() };
+    let disk = new_disk();
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let store = Store::open(&shared, SEGMENT, "CN-BLO-HKO".parse().unwrap()).unwrap();
+    let arrived = Arrived { header, office_signature: None, receipt: Some(receipt), at_ms: 1 };
+    let arrival = || Write {
+        record: NodeRecord::Arrived(arrived.clone()),
+        body: Some(wire::Envelope { body: Bytes::from_static(b"x"), ..wire::Envelope::default() }),
+    };
+    assert!(runtime.block_on(store.write(vec![arrival()])).unwrap());
+    assert!(store.state().to_open.is_empty(), "a message would be opened before its DELIVERED is stated");
+    assert!(!runtime.block_on(store.write(vec![arrival()])).unwrap(), "a message arrived twice");
+    let stated = Stated {
+        message_id: Bytes::copy_from_slice(id.as_bytes()),
+        kind: wire::StatementKind::Delivered.into(),
+        attested: Some(wire::Attested::default()),
+    };
+    assert!(runtime.block_on(store.write(vec![NodeRecord::Stated(stated).into()])).unwrap());
+    assert_eq!(store.state().to_open.len(), 1);
 }
