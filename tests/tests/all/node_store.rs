@@ -189,7 +189,7 @@ fn nothing_is_opened_before_its_delivered_is_stated() {
     let leaf = unhex(vector("log.json", "accepted_leaf"));
     let receipt = wire::Receipt { leaf, proof: vector("log.json", "proof").into_bytes().into() };
     let disk = new_disk();
-    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let shared: Arc<dyn Disk> = Arc::new(disk);
     let store = Store::open(&shared, SEGMENT, "CN-BLO-HKO".parse().unwrap()).unwrap();
     let arrived = Arrived { header, office_signature: None, receipt: Some(receipt), at_ms: 1 };
     let arrival = || Write {
