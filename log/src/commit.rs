@@ -7,7 +7,7 @@ use tlog_tiles::tlog::record_hash;
 
 use crate::{
     checkpoint::CheckpointSigner,
-    journal::{Journal, Position, sync_all},
+    journal::{Journal, Position, sync_both},
     reader::{EntryRecord, LogReader, PublishError},
     record::{SignedMark, kind},
 };
@@ -183,7 +183,7 @@ impl<S: Sequencer> Log<S> {
             }
         }
         if !written.is_empty() {
-            self.sync()?;
+            sync_both(self.leaves.as_mut(), self.bodies.as_mut())?;
             self.publish(size, &written)?;
         }
         Ok(pending.into_iter().map(|answer| self.answer(answer, size)).collect())
@@ -226,23 +226,9 @@ impl<S: Sequencer> Log<S> {
         }
         self.poisoned = true;
         self.write_mark()?;
-        self.sync()?;
+        sync_both(self.leaves.as_mut(), self.bodies.as_mut())?;
         self.poisoned = false;
         Ok(())
-    }
-
-    /// Syncs what was written to both journals, both at the same time.
-    fn sync(&mut self) -> io::Result<()> {
-        let (leaves, bodies) = (self.leaves.take_unsynced(), self.bodies.take_unsynced());
-        if bodies.is_empty() {
-            return sync_all(&leaves);
-        }
-        std::thread::scope(|scope| {
-            let other = scope.spawn(|| sync_all(&bodies));
-            let first = sync_all(&leaves);
-            let second = other.join().unwrap_or_else(|_| Err(io::Error::other("the syncing thread failed")));
-            first.and(second)
-        })
     }
 
     /// Hashes what the journal now holds, signs, and makes it visible.

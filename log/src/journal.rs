@@ -75,6 +75,22 @@ pub trait JournalReader: Send + Sync {
 ///
 /// # Errors
 /// When the device fails.
-pub fn sync_all(files: &[Arc<dyn DiskFile>]) -> io::Result<()> {
+fn sync_all(files: &[Arc<dyn DiskFile>]) -> io::Result<()> {
     files.iter().try_for_each(|file| file.sync_data())
+}
+
+/// Syncs what was appended to two journals, both at the same time; the first failure is returned, and is final.
+///
+/// # Errors
+/// When a device fails.
+pub fn sync_both(first: &mut dyn Journal, second: &mut dyn Journal) -> io::Result<()> {
+    let (first, second) = (first.take_unsynced(), second.take_unsynced());
+    if second.is_empty() {
+        return sync_all(&first);
+    }
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| sync_all(&second));
+        let one = sync_all(&first);
+        one.and(other.join().unwrap_or_else(|_| Err(io::Error::other("the syncing thread failed"))))
+    })
 }

@@ -33,13 +33,16 @@ impl RemoteLog {
     /// The broker's refusal, or a failure of the link.
     pub async fn consistency(&self, old_size: u64, new_size: u64) -> Result<Vec<Bytes>, Status> {
         let request = wire::ConsistencyRequest { log: self.log.into(), old_size, new_size };
-        Ok(within(self.client.clone().consistency(request)).await?.into_inner().hashes)
+        Ok(within(DEADLINE, self.client.clone().consistency(request)).await?.into_inner().hashes)
     }
 }
 
-/// A broker that answers pings but not the call must not hold anybody up.
-async fn within<T>(call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
-    match tokio::time::timeout(DEADLINE, call).await {
+/// Bounds a call: a broker that answers pings but not the call must not hold anybody up.
+///
+/// # Errors
+/// The call's own, or `DEADLINE_EXCEEDED`.
+pub async fn within<T>(limit: Duration, call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    match tokio::time::timeout(limit, call).await {
         Ok(answer) => answer,
         Err(_) => Err(Status::deadline_exceeded("the broker took too long to answer")),
     }
@@ -50,11 +53,11 @@ impl LogSource for RemoteLog {
 
     async fn checkpoint(&self) -> Result<Bytes, Status> {
         let request = wire::CheckpointRequest { log: self.log.into() };
-        Ok(within(self.client.clone().checkpoint(request)).await?.into_inner().checkpoint)
+        Ok(within(DEADLINE, self.client.clone().checkpoint(request)).await?.into_inner().checkpoint)
     }
 
     async fn bundle(&self, index: u64, width: u32) -> Result<Bytes, Status> {
         let request = wire::EntriesRequest { log: self.log.into(), index, width };
-        Ok(within(self.client.clone().entries(request)).await?.into_inner().bundle)
+        Ok(within(DEADLINE, self.client.clone().entries(request)).await?.into_inner().bundle)
     }
 }

@@ -1,7 +1,11 @@
 //! Sends this office's signed statements to the broker until each is receipted.
 
-use liaison_link::dial::within;
-use liaison_log::leaf::{Event, ExchangeLeaf, Statement};
+use std::time::Duration;
+
+use liaison_log::{
+    leaf::{Event, ExchangeLeaf, Statement},
+    remote::within,
+};
 use liaison_proto::{
     Bytes,
     ids::{LogIndex, MessageId},
@@ -15,6 +19,9 @@ use crate::{
     store::StoreError,
     submit::Link,
 };
+
+/// How long a statement may take.
+const CALL: Duration = Duration::from_secs(30);
 
 type Pending = (LogIndex, i32, MessageId);
 
@@ -56,7 +63,7 @@ async fn send(link: &Link, (_, kind, id): Pending) -> Result<Sent, StoreError> {
     };
     let Some(attested) = attested else { return Ok(Sent::Refused) };
     let request = wire::AttestRequest { kind, attested: Some(attested.clone()) };
-    let receipt = match within(link.exchange().attest(request)).await {
+    let receipt = match within(CALL, link.exchange().attest(request)).await {
         Ok(answer) => answer.into_inner().receipt.unwrap_or_default(),
         Err(status) => {
             if !is_final_refusal(&status) {

@@ -14,7 +14,7 @@ use std::{
 
 use liaison_log::{
     disk::Disk,
-    journal::{Journal as _, JournalReader, Position, file::SegmentedJournal, sync_all},
+    journal::{Journal as _, JournalReader, Position, file::SegmentedJournal, sync_both},
 };
 use liaison_proto::{
     Bytes, ProtoMessage as _,
@@ -333,7 +333,7 @@ impl Writer {
     fn mark(&mut self) -> io::Result<()> {
         if std::mem::take(&mut self.unmarked) {
             self.append_mark()?;
-            sync_all(&self.records.take_unsynced())?;
+            sync_both(&mut self.records, &mut self.bodies)?;
         }
         Ok(())
     }
@@ -371,7 +371,7 @@ impl Writer {
             }
             answers.push((done, true));
         }
-        self.sync()?;
+        sync_both(&mut self.records, &mut self.bodies)?;
         self.unmarked = true;
         {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
@@ -385,15 +385,5 @@ impl Writer {
             let _ = done.send(answer);
         }
         Ok(())
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        let (records, bodies) = (self.records.take_unsynced(), self.bodies.take_unsynced());
-        thread::scope(|scope| {
-            let other = scope.spawn(|| sync_all(&bodies));
-            let first = sync_all(&records);
-            let second = other.join().unwrap_or_else(|_| Err(io::Error::other("the syncing thread failed")));
-            first.and(second)
-        })
     }
 }

@@ -1,10 +1,12 @@
 //! The way to the broker: what is in the outbox is submitted in its order, one lane beside the other, until the broker
 //! has receipted or finally refused it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use liaison_link::dial::within_large;
-use liaison_log::leaf::{Event, ExchangeLeaf};
+use liaison_log::{
+    leaf::{Event, ExchangeLeaf},
+    remote::within,
+};
 use liaison_proto::{
     Bytes,
     clock::Clock,
@@ -25,6 +27,8 @@ use crate::{
     store::{Store, StoreError},
 };
 
+/// How long the largest message may take: 1.2 MB at 64 kbit/s and as much again.
+const LARGEST_CALL: Duration = Duration::from_secs(300);
 /// Alarms kept at most, each with an exhibit of at most a leaf: a cheating broker must not fill the disk.
 const MOST_ALARMS: usize = 2_000;
 
@@ -134,7 +138,7 @@ async fn submit(link: &Link, id: MessageId) -> Result<Outcome, StoreError> {
         }
     };
     let request = wire::SubmitRequest { envelope: Some(envelope.clone()) };
-    let answer = within_large(link.exchange().submit(request)).await;
+    let answer = within(LARGEST_CALL, link.exchange().submit(request)).await;
     let receipt = match answer {
         Ok(answer) => answer.into_inner().receipt.unwrap_or_default(),
         Err(status) => return refused(link, id, &status).await,

@@ -188,7 +188,7 @@ impl SegmentedJournal {
     /// When the device fails.
     pub fn cut(&mut self, end: Position, sequence: u64) -> io::Result<()> {
         self.remove_segments_behind(end.segment)?;
-        let file = self.files().pop().ok_or_else(|| damaged("cut beyond the last segment"))?;
+        let file = self.last().ok_or_else(|| damaged("cut beyond the last segment"))?;
         let size = usize::try_from(file.size()?).map_err(io::Error::other)?;
         file.write_at(&vec![0; size.saturating_sub(end.offset as usize)], u64::from(end.offset))?;
         file.sync_data()?;
@@ -221,6 +221,10 @@ impl SegmentedJournal {
         self.sequence
     }
 
+    fn last(&self) -> Option<Arc<dyn DiskFile>> {
+        self.segments.read().unwrap_or_else(PoisonError::into_inner).last().cloned()
+    }
+
     fn files(&self) -> Vec<Arc<dyn DiskFile>> {
         self.segments.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -248,12 +252,12 @@ impl Journal for SegmentedJournal {
         if size + SEGMENT_HEADER as u64 > u64::from(self.segment_bytes) {
             return Err(damaged("a record must fit into a segment"));
         }
-        let capacity = self.files().last().map_or(Ok(0), |file| file.size())?;
+        let capacity = self.last().map_or(Ok(0), |file| file.size())?;
         if u64::from(self.next.offset) + size > capacity {
             self.add_segment()?;
         }
         let position = self.next;
-        let file = self.files().pop().ok_or_else(|| damaged("no segment"))?;
+        let file = self.last().ok_or_else(|| damaged("no segment"))?;
         let frame = [&[&header.encode()[..]], payload].concat().concat();
         file.write_at(&frame, u64::from(position.offset))?;
         if self.unsynced_segment != Some(position.segment) {

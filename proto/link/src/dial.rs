@@ -7,44 +7,13 @@ use liaison_proto::charter::Charter;
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tonic::{
-    Status,
-    transport::{Channel, Endpoint},
-};
+use tonic::transport::{Channel, Endpoint};
 
 /// How long a connection may take to be made, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an idle connection waits for the answer to a ping before it is given up.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
-
-/// How long a call with a short request may take.
-const CALL: Duration = Duration::from_secs(30);
-/// How long the largest message may take: 1.2 MB at 64 kbit/s and as much again.
-const LARGE_CALL: Duration = Duration::from_secs(300);
-
-/// Bounds a call with a short request.
-///
-/// # Errors
-/// The call's own, or `DEADLINE_EXCEEDED`.
-pub async fn within<T>(call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
-    bounded(CALL, call).await
-}
-
-/// Bounds a call that carries a whole message.
-///
-/// # Errors
-/// The call's own, or `DEADLINE_EXCEEDED`.
-pub async fn within_large<T>(call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
-    bounded(LARGE_CALL, call).await
-}
-
-async fn bounded<T>(limit: Duration, call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
-    match tokio::time::timeout(limit, call).await {
-        Ok(answer) => answer,
-        Err(_) => Err(Status::deadline_exceeded("the broker took too long to answer")),
-    }
-}
 
 /// A future connection.
 pub type Connecting = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
