@@ -130,7 +130,7 @@ impl Composer {
             created_at_ms: now.0,
             created_offset_minutes: self.utc_offset_minutes,
             due_at_ms: case.due_at.unwrap_or_default().0,
-            retain_until_ms: 0,
+            retain_until_ms: case.retain_until.unwrap_or_default().0,
             priority: case.priority.into(),
             handling: case.handling.into(),
             tlp: case.tlp.into(),

@@ -18,6 +18,16 @@ pub mod samples {
     pub const FOLLOW_UP: &str = include_str!("../../deploy/samples/follow-up-notice.yaml");
     /// A routine notice, as JSON.
     pub const ROUTINE: &str = include_str!("../../deploy/samples/routine-notice.json");
+    /// Lao Cai to Hekou: two girls in a lorry.
+    pub const HOTLINE_CALL: &str = include_str!("../../deploy/samples/hotline-call.yaml");
+    /// Hekou to Lao Cai: how that ended; `in_reply_to` is to be replaced by the call's id.
+    pub const HOTLINE_CLOSE: &str = include_str!("../../deploy/samples/hotline-close.yaml");
+    /// Bangkok to Ha Noi: a girl to be received.
+    pub const RETURN_REQUEST: &str = include_str!("../../deploy/samples/return-request.yaml");
+    /// Ha Noi to three countries: a recruiter.
+    pub const SUSPECT_ALERT: &str = include_str!("../../deploy/samples/suspect-alert.yaml");
+    /// Lao Cai to Hekou: a notice taken back; its id is to be put in, twice.
+    pub const WITHDRAW: &str = include_str!("../../deploy/samples/withdraw.yaml");
     /// An end-to-end test.
     pub const CHAIN_TEST: &str = include_str!("../../deploy/samples/chain-test.yaml");
 }

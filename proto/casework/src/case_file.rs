@@ -10,15 +10,15 @@ use prost_reflect::DynamicMessage;
 use serde_json::{Map, Value as Json};
 
 use crate::{
-    catalogue, forms,
-    validate::{Findings, Problem, message},
+    catalogue, forms, kind_rules,
+    validate::{Findings, Problem, is_empty, message},
 };
 
 /// Largest case file, bytes: a body holds 1 MiB, and text in files is no denser.
 pub const MAX_BYTES: usize = 1024 * 1024;
 
 /// The keys of a case file beside `content`.
-pub const KEYS: [&str; 12] = [
+pub const KEYS: [&str; 13] = [
     "kind",
     "to",
     "priority",
@@ -29,6 +29,7 @@ pub const KEYS: [&str; 12] = [
     "language",
     "exercise",
     "due",
+    "retain_until",
     "in_reply_to",
     "content",
 ];
@@ -58,6 +59,8 @@ pub struct CaseFile {
     pub exercise: bool,
     /// When an answer is due.
     pub due_at: Option<UnixMillis>,
+    /// When the message may be erased; none when only the charter's rule applies.
+    pub retain_until: Option<UnixMillis>,
     /// The message answered.
     pub in_reply_to: Option<MessageId>,
     /// Highest class of the fields that are set.
@@ -116,6 +119,7 @@ pub fn from_json(value: &Json) -> Result<CaseFile, Vec<Problem>> {
         }
     };
     let content = message(&entry.message, object, "content", &mut found);
+    kind_rules::check(kind, object, &content, &mut found);
     let data_class = found.class.unwrap_or(DataClass::P0);
     let read = (
         read_offices(file, &mut found),
@@ -126,8 +130,15 @@ pub fn from_json(value: &Json) -> Result<CaseFile, Vec<Problem>> {
         code(file, "purpose", "PURPOSE_", Purpose::from_str_name, &mut found),
         read_language(file, &mut found),
     );
-    let due_at = read_due(file, &mut found);
+    let due_at = read_instant(file, "due", &mut found);
+    let retain_until = read_instant(file, "retain_until", &mut found);
+    if let (Some(due), Some(retain)) = (due_at, retain_until)
+        && retain <= due
+    {
+        found.problem("retain_until", "too early", "a time after due");
+    }
     let in_reply_to = read_reply(file, &mut found);
+    kind_rules::check_thread(kind, file, &content, in_reply_to, &mut found);
     let exercise = match file.get("exercise") {
         None | Some(Json::Null) => false,
         Some(Json::Bool(exercise)) => *exercise,
@@ -136,19 +147,20 @@ pub fn from_json(value: &Json) -> Result<CaseFile, Vec<Problem>> {
             false
         }
     };
-    let (to, Some(priority), Some(handling), Some(tlp), legal_basis, Some(purpose), Some(language)) = read else {
-        return Err(found.problems);
-    };
-    check_protection(data_class, handling, tlp, &mut found);
-    if handling == Handling::H3
+    let (to, priority, handling, tlp, legal_basis, purpose, language) = read;
+    let victim = data_class == DataClass::P3 || catalogue::is_about_a_victim(kind);
+    check_protection(victim, handling, tlp, &mut found);
+    if handling == Some(Handling::H3)
         && entry.message.get_field_by_name("handling_text").is_some()
-        && !object.contains_key("handling_text")
+        && object.get("handling_text").is_none_or(is_empty)
     {
         found.problem("content.handling_text", "required here", "H3 needs the handling in words");
     }
-    if !found.problems.is_empty() {
+    let (true, Some(priority), Some(handling), Some(tlp), Some(purpose), Some(language)) =
+        (found.problems.is_empty(), priority, handling, tlp, purpose, language)
+    else {
         return Err(found.problems);
-    }
+    };
     let step = catalogue::step(kind, &content);
     Ok(CaseFile {
         kind,
@@ -162,21 +174,22 @@ pub fn from_json(value: &Json) -> Result<CaseFile, Vec<Problem>> {
         language,
         exercise,
         due_at,
+        retain_until,
         in_reply_to,
         data_class,
         content,
     })
 }
 
-/// Messages with the most sensitive class travel at least at H2 and AMBER+STRICT.
-fn check_protection(class: DataClass, handling: Handling, tlp: Tlp, found: &mut Findings) {
-    if class != DataClass::P3 {
+/// Messages about a victim travel at least at H2 and AMBER+STRICT. A code that was not read has its own problem.
+fn check_protection(victim: bool, handling: Option<Handling>, tlp: Option<Tlp>, found: &mut Findings) {
+    if !victim {
         return;
     }
-    if !matches!(handling, Handling::H2 | Handling::H3) {
+    if !matches!(handling, None | Some(Handling::H2 | Handling::H3)) {
         found.problem("handling", "too open for what it holds", "H2 or H3: the content is about a victim (class P3)");
     }
-    if !matches!(tlp, Tlp::AmberStrict | Tlp::Red) {
+    if !matches!(tlp, None | Some(Tlp::AmberStrict | Tlp::Red)) {
         found.problem(
             "tlp",
             "too open for what it holds",
@@ -291,16 +304,16 @@ fn read_language(file: &Map<String, Json>, found: &mut Findings) -> Option<Strin
     }
 }
 
-fn read_due(file: &Map<String, Json>, found: &mut Findings) -> Option<UnixMillis> {
-    let text = match file.get("due") {
+fn read_instant(file: &Map<String, Json>, key: &str, found: &mut Findings) -> Option<UnixMillis> {
+    let text = match file.get(key) {
         None | Some(Json::Null) => return None,
         Some(value) => value.as_str().unwrap_or_default(),
     };
-    let due = forms::instant(text).map(|(millis, _)| UnixMillis(millis)).filter(|due| due.0 > 0);
-    if due.is_none() {
-        found.problem("due", "not of its form", "a time with offset such as 2026-11-20T08:30:00+07:00");
+    let instant = forms::instant(text).map(|(millis, _)| UnixMillis(millis)).filter(|instant| instant.0 > 0);
+    if instant.is_none() {
+        found.problem(key, "not of its form", "a time with offset such as 2026-11-20T08:30:00+07:00");
     }
-    due
+    instant
 }
 
 fn read_reply(file: &Map<String, Json>, found: &mut Findings) -> Option<MessageId> {

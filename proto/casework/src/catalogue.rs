@@ -97,8 +97,25 @@ pub fn step(kind: Kind, content: &DynamicMessage) -> Step {
             _ => Step::Acked,
         },
         Kind::Decline => Step::Declined,
+        Kind::Withdraw | Kind::Recall => Step::Withdrawn,
+        Kind::SuspectAlert => Step::AlertActive,
+        Kind::HotlineCall => Step::HotlineRaised,
+        Kind::HotlineClose => Step::HotlineClosed,
+        Kind::ReturnRequest => Step::ReturnRequested,
         _ => Step::Sent,
     }
+}
+
+/// Whether a message of this kind is about a victim, whatever it holds.
+#[must_use]
+pub const fn is_about_a_victim(kind: Kind) -> bool {
+    matches!(kind, Kind::ReturnRequest)
+}
+
+/// Whether a message of this kind makes sense only in the thread of another: `in_reply_to` must be there.
+#[must_use]
+pub const fn needs_thread(kind: Kind) -> bool {
+    matches!(kind, Kind::HotlineClose | Kind::Withdraw | Kind::Recall)
 }
 
 /// What a field means beyond its type.

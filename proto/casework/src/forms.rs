@@ -1,6 +1,9 @@
 //! Named forms of text fields.
 
-use liaison_proto::ids::{Country, OfficeId};
+use std::ops::RangeInclusive;
+
+use jiff::civil::Date;
+use liaison_proto::ids::{Country, MessageId, OfficeId};
 
 /// The last year of the Gregorian calendar that a case can name; Buddhist years are 543 later.
 const LAST_YEAR: i16 = 2200;
@@ -9,7 +12,7 @@ const LAST_YEAR: i16 = 2200;
 #[must_use]
 pub fn check(form: &str, text: &str) -> Option<&'static str> {
     let (fits, advice) = match form {
-        "partial-date" => return check_partial_date(text),
+        "partial-date" => return partial_date(text).err(),
         "latin" => (text.chars().all(is_latin), "letters of the Latin alphabet"),
         "e164" => (is_e164(text), "an international number in quotation marks, such as \"+84912345678\""),
         "office" => (text.parse::<OfficeId>().is_ok(), "an office id such as VN-BLO-LCA"),
@@ -18,6 +21,8 @@ pub fn check(form: &str, text: &str) -> Option<&'static str> {
         }
         "country" => (text.parse::<Country>().is_ok(), "an ISO 3166-1 code such as VN"),
         "instant" => (instant(text).is_some(), "a time with offset such as 2026-11-20T08:30:00+07:00"),
+        // In one spelling only, so that the same id is the same text.
+        "uuid" => (text.parse::<MessageId>().is_ok_and(|id| id.to_string() == text), "an id as liaison inbox shows it"),
         _ => (false, "a form that this version knows"),
     };
     (!fits).then_some(advice)
@@ -33,29 +38,35 @@ pub fn instant(text: &str) -> Option<(i64, i32)> {
     Some((timestamp.as_millisecond(), offset.seconds() / 60))
 }
 
-fn check_partial_date(text: &str) -> Option<&'static str> {
+/// The days that a date can be, as far as it is known: `2026-11` is all of November.
+///
+/// # Errors
+/// Advice on what would be right.
+pub fn partial_date(text: &str) -> Result<RangeInclusive<Date>, &'static str> {
     let advice = "2026, 2026-11 or 2026-11-20";
     let mut parts = text.split('-');
     let number = |part: &str, length: usize| {
         (part.len() == length && part.bytes().all(|b| b.is_ascii_digit())).then(|| part.parse::<i16>().ok()).flatten()
     };
-    let Some(year) = parts.next().and_then(|part| number(part, 4)) else { return Some(advice) };
+    let year = parts.next().and_then(|part| number(part, 4)).ok_or(advice)?;
     if year > LAST_YEAR {
-        return Some("a year of the Gregorian calendar (Buddhist year minus 543)");
+        return Err("a year of the Gregorian calendar (Buddhist year minus 543)");
     }
-    let month = match parts.next().map(|part| number(part, 2)) {
-        None => return None,
-        Some(month) => month.and_then(|month| i8::try_from(month).ok()),
+    let mut two_digits = || match parts.next() {
+        None => Ok(None),
+        Some(part) => number(part, 2).and_then(|n| i8::try_from(n).ok()).map(Some).ok_or(advice),
     };
-    let day = match parts.next().map(|part| number(part, 2)) {
-        None => Some(1),
-        Some(day) => day.and_then(|day| i8::try_from(day).ok()),
+    let (month, day) = (two_digits()?, two_digits()?);
+    if parts.next().is_some() {
+        return Err(advice);
+    }
+    let first = Date::new(year, month.unwrap_or(1), day.unwrap_or(1)).map_err(|_| advice)?;
+    let last = match (month, day) {
+        (None, _) => first.last_of_year(),
+        (Some(_), None) => first.last_of_month(),
+        (Some(_), Some(_)) => first,
     };
-    let exists = match (month, day, parts.next()) {
-        (Some(month), Some(day), None) => jiff::civil::Date::new(year, month, day).is_ok(),
-        _ => false,
-    };
-    (!exists).then_some(advice)
+    Ok(first..=last)
 }
 
 fn is_e164(text: &str) -> bool {

@@ -8,11 +8,13 @@
 //! - [`content::Content`] holds what an officer wrote and prints as redacted.
 //! - An unset field and the code UNK (not known) are two things.
 
+pub mod age;
 pub mod case_file;
 pub mod catalogue;
 pub mod codes;
 pub mod content;
 pub mod forms;
+mod kind_rules;
 pub mod print;
 pub mod statistics;
 pub mod template;

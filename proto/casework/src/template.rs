@@ -18,24 +18,65 @@ const MAX_DEPTH: usize = 6;
 pub fn template(kind: Kind) -> Option<String> {
     let entry = catalogue::kind(kind)?;
     let name = catalogue::kind_name(kind);
+    let usual = Usual::of(kind);
     let mut text = format!(
         "# {name}: fill in, then: liaison send FILE\n\
          # Lines that begin with # are optional or explain. Codes are in capitals; UNK means not known.\n\
-         kind: {name}\n\
-         to: [CN-BLO-HKO]            # recipient offices\n\
-         priority: ROUTINE           # FLASH (life at risk), URGENT, ROUTINE, PERIODIC\n\
-         handling: H2                # H0 crime prevention only, H1 not in court, H2 no onward dissemination, H3 other\n\
-         tlp: AMBER+STRICT           # RED, AMBER+STRICT, AMBER, GREEN, CLEAR\n\
-         legal_basis: [VNCN10]       # one or more; the agreement this rests on\n\
-         purpose: RESCUE             # PREVENT, INVEST, RESCUE, IDENTIFY, RETURN, REINTEG, STATS\n\
-         language: vie               # of the free text, ISO 639-3\n\
-         # exercise: true            # a drill: never counts in statistics\n\
-         # due: 2026-11-20T17:00:00+07:00\n\
-         # in_reply_to: id of the message answered\n\
-         content:\n"
+         kind: {name}\n"
     );
+    let to = format!("to: [{}]", usual.to);
+    let priority = format!("priority: {}", usual.priority);
+    let legal_basis = format!("legal_basis: [{}]", usual.legal_basis);
+    let purpose = format!("purpose: {}", usual.purpose);
+    let envelope = [
+        (to.as_str(), "recipient offices"),
+        (&priority, "FLASH (life at risk), URGENT, ROUTINE, PERIODIC"),
+        ("handling: H2", "H0 crime prevention only, H1 not in court, H2 no onward dissemination, H3 other"),
+        ("tlp: AMBER+STRICT", "RED, AMBER+STRICT, AMBER, GREEN, CLEAR"),
+        (&legal_basis, "one or more; the agreement this rests on"),
+        (&purpose, "PREVENT, INVEST, RESCUE, IDENTIFY, RETURN, REINTEG, STATS"),
+        ("language: vie", "of the free text, ISO 639-3"),
+        ("# exercise: true", "a drill: never counts in statistics"),
+    ];
+    for (line, note) in envelope {
+        let _ = writeln!(text, "{line:<27} # {note}");
+    }
+    text.push_str("# due: 2026-11-20T17:00:00+07:00\n");
+    text.push_str("# retain_until: 2031-11-20T17:00:00+07:00  # may be erased then; after due\n");
+    text.push_str(if catalogue::needs_thread(kind) {
+        "in_reply_to: \"\"             # required; id of the message that this is about\n"
+    } else {
+        "# in_reply_to: id of the message answered\n"
+    });
+    text.push_str("content:\n");
     fields(&entry.message, 1, false, &mut text);
     Some(text)
+}
+
+/// What the envelope of a kind usually says: a suggestion that the officer looks at, not a rule.
+struct Usual {
+    to: &'static str,
+    priority: &'static str,
+    legal_basis: &'static str,
+    purpose: &'static str,
+}
+
+impl Usual {
+    const fn of(kind: Kind) -> Self {
+        let usual = Self { to: "CN-BLO-HKO", priority: "ROUTINE", legal_basis: "VNCN10", purpose: "RESCUE" };
+        match kind {
+            Kind::HotlineCall => Self { priority: "FLASH", ..usual },
+            Kind::HotlineClose | Kind::Withdraw | Kind::Recall => Self { priority: "URGENT", ..usual },
+            Kind::ReturnRequest => Self { to: "TH-CCP-BKK", legal_basis: "VNTH08", purpose: "RETURN", ..usual },
+            Kind::SuspectAlert => Self {
+                to: "CN-CCP-PEK, LA-CCP-VTE, KH-CCP-PNH",
+                priority: "URGENT",
+                legal_basis: "COMMIT",
+                purpose: "INVEST",
+            },
+            _ => usual,
+        }
+    }
 }
 
 fn fields(message: &MessageDescriptor, depth: usize, commented: bool, text: &mut String) {

@@ -93,7 +93,8 @@ fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
-fn is_empty(value: &Json) -> bool {
+/// Whether nothing was written for a field.
+pub(crate) fn is_empty(value: &Json) -> bool {
     match value {
         Json::Null => true,
         Json::String(text) => text.is_empty(),
