@@ -7,6 +7,7 @@ mod cli;
 mod crash;
 mod formats;
 mod journey;
+mod kinds;
 mod node_store;
 mod recovery;
 mod refusals;
