@@ -14,6 +14,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(files, ["proto"])?;
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     fs::write(out.join("exchange.descriptors.bin"), descriptors.encode_to_vec())?;
+    let services = descriptors.file.iter().flat_map(|file| {
+        let package = file.package().to_owned();
+        file.service.iter().map(move |service| (format!("{package}.{}", service.name()), service))
+    });
+    let methods = services.flat_map(|(name, service)| {
+        service.method.iter().map(move |method| format!("    \"{name}/{}\",\n", method.name())).collect::<Vec<_>>()
+    });
+    fs::write(out.join("methods.rs"), format!("&[\n{}]", methods.collect::<String>()))?;
     tonic_prost_build::configure()
         .bytes(".liaison.exchange.v1")
         .skip_debug(REDACTED.map(|name| format!(".liaison.exchange.v1.{name}")))

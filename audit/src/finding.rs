@@ -66,6 +66,14 @@ findings! {
     NotAccepted = "NOT_ACCEPTED", "a statement is about a message that was not accepted for its office";
     /// Statement and message differ.
     StatementDiffers = "STATEMENT_DIFFERS", "a statement contradicts the entry it speaks of";
+    /// Withdrawal by another.
+    WithdrawsAnother = "WITHDRAWS_ANOTHER", "a message was taken back by another office than its originator";
+    /// Mark of a late delivery.
+    LateMark = "LATE_MARK", "a delivery after a non-delivery is not marked late, or another one is";
+    /// Non-delivery.
+    NonDeliveryUnjustified = "NON_DELIVERY_UNJUSTIFIED", "a message was given up that was delivered, or neither withdrawn nor expired";
+    /// Rewrap.
+    RewrapUnasked = "REWRAP_UNASKED", "a message was sealed anew though nobody had said that it cannot be opened";
     /// Statement twice.
     StatedTwice = "STATED_TWICE", "an office's statement was entered twice";
     /// Opening before delivery.
@@ -134,6 +142,12 @@ impl From<&Violation> for FindingCode {
             Violation::StatementDiffers(_) => Self::StatementDiffers,
             Violation::StatedTwice(_) => Self::StatedTwice,
             Violation::NotDelivered(_) => Self::NotDelivered,
+            Violation::WithdrawsAnother(_) => Self::WithdrawsAnother,
+            Violation::LateMark(_) => Self::LateMark,
+            Violation::NonDeliveryUnjustified(_) => Self::NonDeliveryUnjustified,
+            Violation::RewrapUnasked(_) => Self::RewrapUnasked,
+            // The auditor's index is in memory and cannot fail.
+            Violation::Index(_) => Self::CopyDamaged,
         }
     }
 }

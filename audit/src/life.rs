@@ -44,7 +44,13 @@ pub fn of_message(replay: &Replay, id: MessageId) -> Vec<LifeEvent> {
             Event::Attested { statement, .. } if statement.message_id == id => {
                 (entry.name(), statement.office, format!("at {} by the office's clock", statement.at))
             }
-            Event::Attested { .. } => continue,
+            Event::NonDelivery(given_up) if given_up.message_id == id => {
+                ("NON_DELIVERY", given_up.recipient, given_up.reason.as_str_name().to_owned())
+            }
+            Event::Rewrapped { statement, .. } if statement.message_id == id => {
+                ("REWRAPPED", statement.office, format!("for {}", statement.recipient))
+            }
+            Event::Attested { .. } | Event::NonDelivery(_) | Event::Rewrapped { .. } => continue,
         };
         let marks: Vec<&str> = entry.marks.iter().map(|mark| mark.as_str_name()).collect();
         let detail = if marks.is_empty() { detail } else { format!("{detail}; {}", marks.join(", ")) };

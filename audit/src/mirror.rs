@@ -9,7 +9,7 @@ use std::{
 
 use liaison_link::{
     dial::{self, BadBrokerName},
-    tls::{self, Identity, TlsError},
+    tls::{self, FlooredTime, Identity, TlsError},
 };
 use liaison_log::{
     disk::OsDisk,
@@ -18,6 +18,7 @@ use liaison_log::{
 };
 use liaison_proto::{
     charter::{Charter, LogIdentity},
+    clock::{SystemClock, UnixMillis},
     failure::chain,
     wire::LogName,
 };
@@ -84,8 +85,9 @@ pub async fn mirror(
 ) -> Result<(Vec<Mirrored>, Vec<Finding>), MirrorFailed> {
     let file = charter.file();
     let identity_pem = Identity::read(&source.certificate, &source.key)?;
-    let tls = tls::client_config(&file.broker.ca, identity_pem, file.require_post_quantum)?;
-    let channel = dial::channel(charter, source.broker, tls, dial::tcp())?;
+    let time = FlooredTime::new(Arc::new(SystemClock), UnixMillis(0));
+    let tls = tls::client_config(&file.broker.ca, identity_pem, file.require_post_quantum, time)?;
+    let channel = dial::channel(charter, source.broker, tls.into(), dial::tcp())?;
     let (mut done, mut findings) = (Vec::new(), Vec::new());
     for (log, name) in LOGS {
         let disk = Arc::new(OsDisk::new(out.join(log)));

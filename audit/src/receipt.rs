@@ -77,6 +77,8 @@ pub fn check_bytes(bytes: &Bytes, charter: &Charter, copy: Option<&Replay>) -> R
             "numbers": numbers,
         }),
         Event::Attested { statement, .. } => json!({"message": statement.message_id, "by": statement.office}),
+        Event::NonDelivery(given_up) => json!({"message": given_up.message_id, "to": given_up.recipient}),
+        Event::Rewrapped { statement, .. } => json!({"message": statement.message_id, "by": statement.office}),
     };
     Ok(json!({
         "entry": verified.index,

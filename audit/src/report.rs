@@ -23,6 +23,8 @@ pub struct Report {
     pub exercises: u64,
     /// Deliveries stated and still to be stated.
     pub delivered: u64,
+    /// Withdrawn or expired before delivery.
+    pub given_up: u64,
     /// Message, recipient, number of what is undelivered.
     pub undelivered: Vec<(String, String, u64)>,
 }
@@ -47,15 +49,19 @@ pub fn summarize(replay: &Replay) -> Report {
     }
     let mut delivered = 0;
     let mut undelivered = Vec::new();
-    for (id, message) in replay.state.messages() {
+    let mut given_up = 0;
+    // In memory, and so always read.
+    let _ = replay.state.each_message(&mut |id, message| {
         for recipient in &message.recipients {
             if recipient.delivered.is_some() {
                 delivered += 1;
+            } else if recipient.non_delivery.is_some() {
+                given_up += 1;
             } else {
                 undelivered.push((id.to_string(), recipient.office.to_string(), recipient.number));
             }
         }
-    }
+    });
     undelivered.sort();
     Report {
         directory_entries: replay.directory_size,
@@ -64,6 +70,7 @@ pub fn summarize(replay: &Replay) -> Report {
         messages,
         exercises,
         delivered,
+        given_up,
         undelivered,
     }
 }
@@ -85,6 +92,9 @@ pub fn to_text(report: &Report) -> String {
         text.push_str(&format!("{:>6}  drills\n", report.exercises));
     }
     text.push_str(&format!("{:>6}  delivered\n", report.delivered));
+    if report.given_up > 0 {
+        text.push_str(&format!("{:>6}  withdrawn or expired before delivery\n", report.given_up));
+    }
     for (message, office, number) in &report.undelivered {
         text.push_str(&format!("undelivered: {message} to {office}, no. {number}\n"));
     }

@@ -4,7 +4,7 @@
 use std::{io, path::Path, sync::Arc, thread};
 
 use liaison_log::{disk::OsDisk, exchange::ExchangeState, leaf::ExchangeLeaf, mirror::Mirror, verify::verify_entry};
-use liaison_proto::{Bytes, charter::Charter, directory::Directory, failure::chain, ids::LogIndex};
+use liaison_proto::{Bytes, charter::Charter, directory::Directory, failure::chain, ids::LogIndex, sha256};
 
 use crate::{
     finding::{Finding, FindingCode},
@@ -83,7 +83,7 @@ pub fn verify(copy: &Path, charter: &Charter) -> io::Result<Replay> {
                 entries.push(None);
             }
             Ok(entry) => {
-                if let Err(violation) = state.apply(index, &entry) {
+                if let Err(violation) = state.apply(index, &entry, sha256(&[leaf])) {
                     let code = FindingCode::from(&violation);
                     findings.push(Finding::of_entry(code, "exchange", index, violation.to_string()));
                 }

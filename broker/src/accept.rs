@@ -1,52 +1,83 @@
 //! The accept loop: TCP, then TLS with a client certificate, within bounds; only then does gRPC see the connection.
 
 use std::{
+    future::Future as _,
     io,
+    net::IpAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, PoisonError, RwLock},
     task::{Context, Poll},
     time::Duration,
 };
 
-use liaison_link::tls::{ALPN_H2, Identity, TlsError, provider};
+use liaison_link::tls::{ALPN_H2, FlooredTime, Identity, TlsError, provider};
 use liaison_proto::charter::Charter;
 use rustls::{ServerConfig, server::NoServerSessionStorage};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{Semaphore, mpsc},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tonic::transport::server::Connected;
 
-use crate::identity::{CountryVerifier, Party, claimed_party};
+use crate::{
+    connections::{AddressPlace, Connections, Place},
+    identity::{CountryVerifier, Party, claimed_party, serial_number},
+    revocation::Revocations,
+};
 
-/// Connections at the same time, all parties together: about five an office of a region of two hundred.
-const MAX_CONNECTIONS: usize = 1024;
-/// Handshakes at the same time: each costs a signature and a hybrid key exchange.
-const MAX_HANDSHAKES: usize = 64;
 /// How long a handshake may take: a satellite link needs three seconds.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after a failed accept (no file handles left), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a connection beyond its party's number is kept to tell it so.
+const EXCESS: Duration = Duration::from_secs(5);
+
+/// Who is at the other end, and whether it has more connections than it may.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// From the certificate.
+    pub party: Party,
+    /// Its calls are answered `TOO_MANY`.
+    pub excess: bool,
+}
 
 /// An authenticated connection.
 pub struct Connection {
     stream: TlsStream<TcpStream>,
-    party: Party,
-    _place: OwnedSemaphorePermit,
+    caller: Caller,
+    place: Place,
+    ends: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl Connection {
+    fn new(stream: TlsStream<TcpStream>, party: Party, place: Place) -> Self {
+        let excess = place.excess;
+        let ends = excess.then(|| Box::pin(tokio::time::sleep(EXCESS)));
+        Self { stream, caller: Caller { party, excess }, place, ends }
+    }
+
+    /// Whether the connection was cut: its party was revoked, or it is one too many.
+    fn is_cut(&mut self, cx: &mut Context<'_>) -> bool {
+        Pin::new(&mut self.place.cut).poll(cx).is_ready()
+            || self.ends.as_mut().is_some_and(|ends| ends.as_mut().poll(cx).is_ready())
+    }
 }
 
 impl Connected for Connection {
-    type ConnectInfo = Party;
+    type ConnectInfo = Caller;
 
-    fn connect_info(&self) -> Party {
-        self.party.clone()
+    fn connect_info(&self) -> Caller {
+        self.caller.clone()
     }
 }
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.is_cut(cx) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
@@ -69,9 +100,15 @@ impl AsyncWrite for Connection {
 ///
 /// # Errors
 /// When certificate, key or the charter's CAs are not usable.
-pub fn server_config(charter: &Charter, identity: Identity) -> Result<ServerConfig, TlsError> {
-    let verifier = Arc::new(CountryVerifier::new(charter.clone())?);
-    let mut config = ServerConfig::builder_with_provider(Arc::new(provider(charter.file().require_post_quantum)))
+pub fn server_config(
+    charter: &Charter,
+    identity: Identity,
+    revocations: &Revocations,
+    time: FlooredTime,
+) -> Result<ServerConfig, TlsError> {
+    let verifier = Arc::new(CountryVerifier::new(charter.clone(), revocations)?);
+    let provider = Arc::new(provider(charter.file().require_post_quantum));
+    let mut config = ServerConfig::builder_with_details(provider, Arc::new(time))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)
         .with_single_cert(identity.chain, identity.key)?;
@@ -81,54 +118,73 @@ pub fn server_config(charter: &Charter, identity: Identity) -> Result<ServerConf
     Ok(config)
 }
 
-/// Accepts connections until the receiver is dropped.
-pub async fn accept(
-    listener: TcpListener,
-    config: Arc<ServerConfig>,
-    charter: Arc<Charter>,
-    connections: mpsc::Sender<io::Result<Connection>>,
-) {
-    let acceptor = TlsAcceptor::from(config);
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let Ok(handshake) = Arc::clone(&handshakes).acquire_owned().await else { return };
-        let stream = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    tracing::warn!(%error, "accepting a connection failed");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            },
-            () = connections.closed() => return,
-        };
-        let (acceptor, charter, connections) = (acceptor.clone(), Arc::clone(&charter), connections.clone());
-        tokio::spawn(async move {
-            match tokio::time::timeout(HANDSHAKE_TIMEOUT, authenticate(&acceptor, stream, &charter)).await {
-                Ok(Ok((stream, party))) => {
-                    drop(handshake);
-                    tracing::debug!(%party, "connected");
-                    // Fails only when the server has stopped.
-                    let _ = connections.send(Ok(Connection { stream, party, _place: place })).await;
-                }
-                Ok(Err(error)) => tracing::info!(%error, "connection refused"),
-                Err(_) => tracing::info!("connection refused: the handshake took too long"),
-            }
-        });
-    }
+/// The door: what new connections are judged by. Its settings are replaced whole when certificates or lists change.
+pub struct Door {
+    /// TLS settings for the next handshake.
+    pub tls: RwLock<Arc<ServerConfig>>,
+    /// Who is who.
+    pub charter: Arc<Charter>,
+    /// Who is connected.
+    pub connections: Arc<Connections>,
+    /// Handshakes at the same time: each costs a signature and a hybrid key exchange.
+    pub handshakes: Arc<Semaphore>,
 }
 
-async fn authenticate(
-    acceptor: &TlsAcceptor,
-    stream: TcpStream,
-    charter: &Charter,
-) -> io::Result<(TlsStream<TcpStream>, Party)> {
-    stream.set_nodelay(true)?;
-    let stream = acceptor.accept(stream).await?;
-    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let party = certificate.and_then(|certificate| claimed_party(certificate, charter));
-    party.map(|party| (stream, party)).ok_or_else(|| io::Error::other("the certificate names no party of the charter"))
+impl Door {
+    fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(Arc::clone(&self.tls.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// Accepts connections until the receiver is dropped.
+    pub async fn accept(self: Arc<Self>, listener: TcpListener, served: mpsc::Sender<io::Result<Connection>>) {
+        loop {
+            let (stream, address) = tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, address)) => (stream, address.ip()),
+                    Err(error) => {
+                        tracing::warn!(%error, "accepting a connection failed");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                        continue;
+                    }
+                },
+                () = served.closed() => return,
+            };
+            let Some(place) = self.connections.enter(address) else {
+                metrics::counter!("liaison_connections_refused_total", "reason" => "too_many").increment(1);
+                tracing::debug!(%address, "connection closed: too many");
+                continue;
+            };
+            let (door, served) = (Arc::clone(&self), served.clone());
+            tokio::spawn(async move {
+                // The time also runs while it waits for its turn: whoever never speaks is gone after it.
+                match tokio::time::timeout(HANDSHAKE_TIMEOUT, door.authenticate(stream, place)).await {
+                    Ok(Ok(connection)) => {
+                        tracing::debug!(party = %connection.caller.party, "connected");
+                        // Fails only when the server has stopped.
+                        let _ = served.send(Ok(connection)).await;
+                    }
+                    Ok(Err(error)) => Self::refused(address, &error.to_string()),
+                    Err(_) => Self::refused(address, "the handshake took too long"),
+                }
+            });
+        }
+    }
+
+    fn refused(address: IpAddr, why: &str) {
+        metrics::counter!("liaison_connections_refused_total", "reason" => "handshake").increment(1);
+        tracing::info!(%address, why, "connection refused");
+    }
+
+    async fn authenticate(&self, stream: TcpStream, place: AddressPlace) -> io::Result<Connection> {
+        stream.set_nodelay(true)?;
+        let _turn = self.handshakes.acquire().await.map_err(io::Error::other)?;
+        let stream = self.acceptor().accept(stream).await?;
+        let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let party = certificate.and_then(|certificate| claimed_party(certificate, &self.charter));
+        let serial = certificate.and_then(|certificate| serial_number(certificate)).unwrap_or_default();
+        let party = party.ok_or_else(|| io::Error::other("the certificate names no party of the charter"))?;
+        let place = self.connections.admit(place, &party, serial);
+        let place = place.ok_or_else(|| io::Error::other(format!("{party} has too many connections")))?;
+        Ok(Connection::new(stream, party, place))
+    }
 }

@@ -1,14 +1,18 @@
 //! Admission: what may enter the log, or a coded refusal that says why not. Nothing else makes an [`Admitted`].
 
-use liaison_log::leaf::{Statement, payload_type};
+use liaison_log::leaf::{RewrapStatement, Statement, payload_type};
 use liaison_proto::{
+    Bytes,
     clock::{DAY_MS, UnixMillis},
     directory::Directory,
     envelope::{SignedEnvelope, UnverifiedEnvelope},
+    header::Header,
     ids::OfficeId,
     limits,
     refusal::{Refusal, RefusalCode},
-    wire::{self, Mark, StatementKind},
+    sha256,
+    sign::PayloadType,
+    wire::{self, Kind, Mark, StatementKind},
 };
 
 /// What a connection asks for.
@@ -16,8 +20,25 @@ use liaison_proto::{
 pub struct Submission {
     /// Who the certificate says it is.
     pub office: OfficeId,
-    /// As it came.
-    pub envelope: wire::Envelope,
+    /// Parsed, not verified.
+    pub envelope: UnverifiedEnvelope,
+    /// What could not be settled about the connection.
+    pub marks: Vec<Mark>,
+}
+
+/// A refused submission.
+#[derive(Debug)]
+pub struct Rejection {
+    /// Why.
+    pub refusal: Refusal,
+    /// The header, when the office's signature over it was verified before something else was found wrong.
+    pub verified: Option<Box<Header>>,
+}
+
+impl From<Refusal> for Rejection {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, verified: None }
+    }
 }
 
 /// An envelope that was judged and may enter the log for all its recipients.
@@ -25,6 +46,8 @@ pub struct Submission {
 pub struct Admitted {
     envelope: SignedEnvelope,
     judgement: Judgement,
+    /// What could not be settled about the connection.
+    marks: Vec<Mark>,
 }
 
 /// By which directory something was judged, and what could not be settled.
@@ -56,7 +79,9 @@ impl Admitted {
         }
         let key = signing_key_of(&self.envelope, directory)?;
         self.envelope.check_signature(&key)?;
-        judge(&self.envelope, directory, now)
+        let mut judgement = judge(&self.envelope, directory, now)?;
+        judgement.marks.extend(&self.marks);
+        Ok(judgement)
     }
 }
 
@@ -82,20 +107,31 @@ fn originator(from: OfficeId, directory: &Directory) -> Result<liaison_proto::si
 ///
 /// # Errors
 /// The first rule it breaks.
-pub fn admit(submission: Submission, directory: &Directory, now: UnixMillis) -> Result<Admitted, Refusal> {
-    let envelope = UnverifiedEnvelope::parse(submission.envelope)?;
+pub fn admit(submission: Submission, directory: &Directory, now: UnixMillis) -> Result<Admitted, Rejection> {
+    let Submission { office, envelope, marks } = submission;
     let from = envelope.header().core().from;
-    if from != submission.office {
-        let detail = format!("the header says {from}, the certificate says {}", submission.office);
-        return refuse(RefusalCode::NotYourOffice, detail);
+    if from != office {
+        let detail = format!("the header says {from}, the certificate says {office}");
+        return refuse(RefusalCode::NotYourOffice, detail).map_err(Rejection::from);
     }
     let envelope = envelope.verify(&originator(from, directory)?)?;
-    let judgement = judge(&envelope, directory, now)?;
-    Ok(Admitted { envelope, judgement })
+    match judge(&envelope, directory, now) {
+        Ok(mut judgement) => {
+            judgement.marks.extend(&marks);
+            Ok(Admitted { envelope, judgement, marks })
+        }
+        Err(refusal) => Err(Rejection { refusal, verified: Some(Box::new(envelope.header().clone())) }),
+    }
 }
 
 fn judge(envelope: &SignedEnvelope, directory: &Directory, now: UnixMillis) -> Result<Judgement, Refusal> {
     let core = envelope.header().core();
+    if matches!(core.kind, Kind::Withdraw | Kind::Recall) && core.in_reply_to.is_none() {
+        return refuse(RefusalCode::MalformedHeader, "in_reply_to names the message that is taken back");
+    }
+    if core.retain_until.is_some_and(|until| until <= now) {
+        return refuse(RefusalCode::TooOld, "it has expired by its own retain-until");
+    }
     match directory.charter().corridor(core.from, &core.to) {
         Some(corridor) if corridor == core.corridor => {}
         Some(corridor) => {
@@ -140,6 +176,69 @@ pub struct AdmittedStatement {
     pub(crate) statement: Statement,
     /// As it came.
     pub(crate) attested: wire::Attested,
+    /// What could not be settled about the connection.
+    pub(crate) marks: Vec<Mark>,
+}
+
+/// A new wrap that was judged and may enter the log.
+#[derive(Debug)]
+pub struct AdmittedRewrap {
+    /// Parsed.
+    pub(crate) statement: RewrapStatement,
+    /// As it came.
+    pub(crate) rewrapped: wire::Rewrapped,
+    /// The new wrap.
+    pub(crate) wrap: Bytes,
+    /// What could not be settled about the connection.
+    pub(crate) marks: Vec<Mark>,
+}
+
+impl AdmittedRewrap {
+    /// Verifies signature and key by a directory.
+    ///
+    /// # Errors
+    /// `UNKNOWN_ORIGINATOR`, `BAD_SIGNATURE`, `UNKNOWN_RECIPIENT` or `UNKNOWN_KEY`.
+    pub fn check(&self, directory: &Directory) -> Result<(), Refusal> {
+        let RewrapStatement { office, recipient, key_sha256, .. } = &self.statement;
+        originator(*office, directory)?
+            .verify(PayloadType::Rewrapped, &self.rewrapped.statement, self.rewrapped.signature.as_ref())
+            .map_err(|e| Refusal::new(RefusalCode::BadSignature, format!("statement: {e}")))?;
+        if directory.office(*recipient, directory.size()).is_none() {
+            return refuse(RefusalCode::UnknownRecipient, format!("{recipient} has no valid office record"));
+        }
+        match directory.encryption_key(*recipient, key_sha256, directory.size()) {
+            Some(_) => Ok(()),
+            None => refuse(RefusalCode::UnknownKey, format!("{recipient} has no such key in the directory")),
+        }
+    }
+}
+
+/// Judges a new wrap: identity, form, signature, key. Whether it was asked for is decided inside the commit.
+///
+/// # Errors
+/// The first rule it breaks.
+pub fn admit_rewrap(
+    office: OfficeId,
+    request: wire::RewrapRequest,
+    directory: &Directory,
+    marks: Vec<Mark>,
+) -> Result<AdmittedRewrap, Refusal> {
+    let malformed = |detail: String| Refusal::new(RefusalCode::MalformedEnvelope, detail);
+    let rewrapped = request.rewrapped.ok_or_else(|| malformed("there is no statement".into()))?;
+    let statement = RewrapStatement::parse(&rewrapped.statement).map_err(|e| malformed(e.to_string()))?;
+    if statement.office != office {
+        let detail = format!("the statement says {}, the certificate says {office}", statement.office);
+        return refuse(RefusalCode::NotYourOffice, detail);
+    }
+    if request.wrap.len() > limits::WRAP_BYTES {
+        return refuse(RefusalCode::TooLarge, "the wrap is larger than its limit");
+    }
+    if sha256(&[&request.wrap]) != statement.wrap_sha256 {
+        return refuse(RefusalCode::CommitmentMismatch, "the wrap is not what the statement commits to");
+    }
+    let admitted = AdmittedRewrap { statement, rewrapped, wrap: request.wrap, marks };
+    admitted.check(directory)?;
+    Ok(admitted)
 }
 
 impl AdmittedStatement {
@@ -170,6 +269,7 @@ pub fn admit_statement(
     office: OfficeId,
     request: wire::AttestRequest,
     directory: &Directory,
+    marks: Vec<Mark>,
 ) -> Result<AdmittedStatement, Refusal> {
     let kind = request.kind();
     let malformed = |detail: String| Refusal::new(RefusalCode::MalformedEnvelope, detail);
@@ -179,7 +279,7 @@ pub fn admit_statement(
         let detail = format!("the statement says {}, the certificate says {office}", statement.office);
         return refuse(RefusalCode::NotYourOffice, detail);
     }
-    let admitted = AdmittedStatement { kind, statement, attested };
+    let admitted = AdmittedStatement { kind, statement, attested, marks };
     admitted.check_signature(directory)?;
     Ok(admitted)
 }

@@ -7,7 +7,10 @@ use liaison_link::{
     local,
     process::{EXIT_HELP, exit, fail, init_logs, with_config},
 };
-use liaison_proto::{clock::SystemClock, entropy::OsEntropy};
+use liaison_proto::{
+    clock::{Clock, SystemClock},
+    entropy::OsEntropy,
+};
 use serde_json::json;
 
 use crate::{
@@ -56,6 +59,12 @@ enum Command {
 /// Runs the command line.
 #[must_use]
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    run_by(arguments, &(Arc::new(SystemClock) as Arc<dyn Clock>))
+}
+
+/// Runs the command line by a clock.
+#[must_use]
+pub fn run_by(arguments: impl IntoIterator<Item = OsString>, clock: &Arc<dyn Clock>) -> ExitCode {
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(e) => e.exit(),
@@ -66,7 +75,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Init { config, records } => with_config("broker", Config::read(&config), |config| {
-            match init::init(&config, &records, &SystemClock, &OsEntropy) {
+            match init::init(&config, &records, clock.as_ref(), &OsEntropy) {
                 Ok(entered) => {
                     println!("created {}: {entered} records entered into the directory log", config.data.display());
                     ExitCode::SUCCESS
@@ -75,12 +84,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             }
         }),
         Command::Run { config } => with_config("broker", Config::read(&config), |config| {
-            init_logs(&config.log);
+            init_logs(&config.log, config.log_format);
             let runtime = match tokio::runtime::Runtime::new() {
                 Ok(runtime) => runtime,
                 Err(error) => return fail("broker", &error, exit::FAILED),
             };
-            let ran = runtime.block_on(run::run(config, Arc::new(SystemClock)));
+            let ran = runtime.block_on(run::run(config, Arc::clone(clock)));
             // Streams of clients that went silent must not keep the process.
             runtime.shutdown_timeout(std::time::Duration::from_secs(5));
             match ran {

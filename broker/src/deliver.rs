@@ -1,25 +1,26 @@
-//! Delivery: what waits for an office goes out on its stream, FLASH first, until the office has signed for it.
+//! Delivery: what waits for an office in a lane goes out on the lane's stream, as far as the office gave credit, until
+//! the office has signed for it.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use liaison_log::{
     leaf::{Event, ExchangeLeaf},
     reader::LogReader,
 };
 use liaison_proto::{
-    ProtoMessage as _,
+    Bytes, ProtoMessage as _,
     ids::{Lane, LogIndex, OfficeId},
+    limits,
     refusal::{Refusal, RefusalCode},
     wire,
 };
-use tokio::sync::{mpsc, watch};
-use tonic::Status;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tonic::{Status, Streaming};
 
 use crate::queue::{Queue, Stream, Turn};
 
-/// Items on their way on one stream: enough to fill a link, few enough that FLASH does not wait behind them long.
-const IN_FLIGHT: usize = 16;
-const LANES: [Lane; 3] = [Lane::Flash, Lane::Urgent, Lane::Bulk];
+/// Items read ahead on a stream: one is on its way while the next is read. The rest of the credit waits on the disk.
+const READ_AHEAD: usize = 2;
 
 /// What the streams read from.
 #[derive(Clone)]
@@ -32,16 +33,23 @@ pub struct Deliverer {
     pub stopping: watch::Receiver<bool>,
 }
 
+fn damaged(error: impl std::fmt::Display) -> Refusal {
+    tracing::error!(%error, "a stored message is damaged");
+    Refusal::new(RefusalCode::Unavailable, "a stored message could not be read")
+}
+
+/// Answers of a stream.
+pub type Items<T> = mpsc::Receiver<Result<T, Status>>;
+
 impl Deliverer {
     /// The envelope of an ACCEPTED entry, put together from leaf and body, with its proof.
     fn delivery(&self, index: LogIndex) -> Result<wire::Delivery, Refusal> {
         let receipt = self.reader.receipt(index)?;
-        let damaged = |_| Refusal::new(RefusalCode::Unavailable, "a stored message could not be read");
-        let leaf = ExchangeLeaf::parse(&receipt.leaf).map_err(|e| damaged(e.to_string()))?;
+        let leaf = ExchangeLeaf::parse(&receipt.leaf).map_err(damaged)?;
         let Event::Accepted { header, signature, .. } = leaf.event else {
             return Err(Refusal::new(RefusalCode::OutOfRange, "not an ACCEPTED entry"));
         };
-        let body = wire::Envelope::decode(self.reader.body(index)?).map_err(|e| damaged(e.to_string()))?;
+        let body = wire::Envelope::decode(self.reader.body(index)?).map_err(damaged)?;
         let envelope = wire::Envelope {
             header: header.bytes().clone(),
             office_signature: signature,
@@ -51,35 +59,68 @@ impl Deliverer {
         Ok(wire::Delivery { envelope: Some(envelope), receipt: Some(receipt) })
     }
 
-    /// Everything that waits for an office, then what comes.
-    #[must_use]
-    pub fn receive(self, office: OfficeId) -> mpsc::Receiver<Result<wire::Delivery, Status>> {
-        let (items, stream) = mpsc::channel(IN_FLIGHT);
-        let (changes, turn) = (self.queue.changes(office), self.queue.turn(office, Stream::Receive));
-        let mut sent: HashMap<Lane, LogIndex> = HashMap::new();
-        let next = move |this: &Self| {
-            LANES.iter().find_map(|&lane| {
-                let index = this.queue.next_waiting(office, lane, sent.get(&lane).copied())?;
-                sent.insert(lane, index);
-                Some(this.delivery(index))
-            })
+    /// An entry of evidence; with REWRAPPED its recipient gets the wrap.
+    fn item(&self, office: OfficeId, index: LogIndex) -> Result<wire::EvidenceItem, Refusal> {
+        let receipt = self.reader.receipt(index)?;
+        let leaf = ExchangeLeaf::parse(&receipt.leaf).map_err(damaged)?;
+        let wrap = match &leaf.event {
+            Event::Rewrapped { statement, .. } if statement.recipient == office => {
+                let body = wire::Envelope::decode(self.reader.body(index)?).map_err(damaged)?;
+                body.erasable.and_then(|side| side.wraps.first().cloned()).unwrap_or_default()
+            }
+            _ => Bytes::new(),
         };
-        tokio::spawn(self.feed(changes, turn, items, next));
+        Ok(wire::EvidenceItem { receipt: Some(receipt), wrap })
+    }
+
+    /// One lane of what waits for an office, then what comes; as far as the requests give credit.
+    #[must_use]
+    pub fn receive(
+        self,
+        office: OfficeId,
+        lane: Lane,
+        credit: u32,
+        requests: Streaming<wire::ReceiveRequest>,
+    ) -> Items<wire::Delivery> {
+        let (items, stream) = mpsc::channel(READ_AHEAD);
+        let (changes, turn) = (self.queue.changes(office), self.queue.turn(office, Stream::Receive(lane)));
+        let granted = Arc::new(Semaphore::new(credit.min(limits::CREDIT) as usize));
+        tokio::spawn(grant(requests, Arc::clone(&granted), items.clone()));
+        let mut sent: Option<LogIndex> = None;
+        let next = move |this: &Self| {
+            let index = this.queue.next_waiting(office, lane, sent)?;
+            sent = Some(index);
+            Some(this.delivery(index))
+        };
+        tokio::spawn(self.feed(changes, turn, items, Some(granted), next));
         stream
     }
 
-    /// Evidence about an office's own messages from an index on, then what comes.
+    /// Evidence that concerns an office from an index on, then what comes.
     #[must_use]
-    pub fn evidence(self, office: OfficeId, from: LogIndex) -> mpsc::Receiver<Result<wire::EvidenceItem, Status>> {
-        let (items, stream) = mpsc::channel(IN_FLIGHT);
+    pub fn evidence(self, office: OfficeId, from: LogIndex) -> Items<wire::EvidenceItem> {
+        let (items, stream) = mpsc::channel(16);
         let (changes, turn) = (self.queue.changes(office), self.queue.turn(office, Stream::Evidence));
         let mut cursor = from;
         let next = move |this: &Self| {
             let index = this.queue.next_evidence(office, cursor)?;
             cursor = LogIndex(index.0 + 1);
-            Some(this.reader.receipt(index).map(|receipt| wire::EvidenceItem { receipt: Some(receipt) }))
+            Some(this.item(office, index))
         };
-        tokio::spawn(self.feed(changes, turn, items, next));
+        tokio::spawn(self.feed(changes, turn, items, None, next));
+        stream
+    }
+
+    /// Messages once more, whatever was stated about them, for a node that lost them.
+    #[must_use]
+    pub fn again(self, entries: Vec<LogIndex>) -> Items<wire::Delivery> {
+        let (items, stream) = mpsc::channel(READ_AHEAD);
+        tokio::spawn(async move {
+            for index in entries {
+                let Ok(place) = items.reserve().await else { return };
+                place.send(self.delivery(index).map_err(Into::into));
+            }
+        });
         stream
     }
 
@@ -88,19 +129,29 @@ impl Deliverer {
         mut changes: watch::Receiver<u64>,
         mut turn: Turn,
         items: mpsc::Sender<Result<T, Status>>,
+        credit: Option<Arc<Semaphore>>,
         mut next: impl FnMut(&Self) -> Option<Result<T, Refusal>>,
     ) {
+        let credited = async |credit: &Option<Arc<Semaphore>>| match credit {
+            Some(credit) => credit.acquire().await.map(|permit| permit.forget()).is_ok(),
+            None => true,
+        };
+        let mut paid = false;
         loop {
-            // The place first: what is read into memory can be handed over.
+            // Credit and place first: what is read into memory can be handed over.
             let place = tokio::select! {
-                place = items.reserve() => place,
+                place = async { if paid || credited(&credit).await { items.reserve().await.ok() } else { None } } => place,
                 () = turn.over() => return,
                 _ = self.stopping.wait_for(|stopping| *stopping) => return,
             };
-            let Ok(place) = place else { return };
+            let Some(place) = place else { return };
+            paid = true;
             changes.mark_unchanged();
             match next(&self) {
-                Some(Ok(item)) => place.send(Ok(item)),
+                Some(Ok(item)) => {
+                    place.send(Ok(item));
+                    paid = false;
+                }
                 // What cannot be read is the operator's trouble; it must not hold up what comes behind it. The
                 // recipient sees the gap in its numbers.
                 Some(Err(refusal)) => tracing::error!(%refusal, "a stored entry could not be delivered"),
@@ -114,6 +165,28 @@ impl Deliverer {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Adds the credit that requests give, until the stream ends.
+async fn grant(
+    mut requests: Streaming<wire::ReceiveRequest>,
+    granted: Arc<Semaphore>,
+    items: mpsc::Sender<Result<wire::Delivery, Status>>,
+) {
+    loop {
+        let request = tokio::select! {
+            request = requests.message() => request,
+            () = items.closed() => return,
+        };
+        match request {
+            Ok(Some(request)) => {
+                let room = (limits::CREDIT as usize).saturating_sub(granted.available_permits());
+                granted.add_permits((request.credit as usize).min(room));
+            }
+            // Nothing more will be granted: what was granted still goes out, and the turn ends with the connection.
+            Ok(None) | Err(_) => return,
         }
     }
 }

@@ -21,6 +21,8 @@ use rustls::{
 };
 use x509_parser::{extensions::GeneralName, parse_x509_certificate};
 
+use crate::revocation::Revocations;
+
 /// Who is at the other end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Party {
@@ -58,6 +60,12 @@ pub fn claimed_party(certificate: &[u8], charter: &Charter) -> Option<Party> {
         .map(Party::Office)
 }
 
+/// Serial number of a certificate, as revocation lists name it.
+#[must_use]
+pub fn serial_number(certificate: &[u8]) -> Option<Vec<u8>> {
+    crate::revocation::serial(certificate)
+}
+
 /// Verifies client certificates by the CA of the country that the certificate's own name belongs to.
 #[derive(Debug)]
 pub struct CountryVerifier {
@@ -67,23 +75,27 @@ pub struct CountryVerifier {
 }
 
 impl CountryVerifier {
-    /// The verifier of a charter.
+    /// The verifier of a charter. A CA without a list revokes nobody; one with an old list still revokes who is on it.
     ///
     /// # Errors
     /// When a CA in the charter is not usable.
-    pub fn new(charter: Charter) -> Result<Self, TlsError> {
+    pub fn new(charter: Charter, revocations: &Revocations) -> Result<Self, TlsError> {
         let provider = Arc::new(provider(charter.file().require_post_quantum));
-        let verifier = |pem: &str, whose: &str| -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-            let roots = Arc::new(roots(pem, whose)?);
-            WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider))
-                .build()
-                .map_err(|e| TlsError::Rustls(Error::General(e.to_string())))
+        let verifier = |pem: &str, name: &str| -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+            let roots = Arc::new(roots(pem, "a CA in the charter")?);
+            let mut builder = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider));
+            if let Some(list) = revocations.list(name) {
+                builder =
+                    builder.with_crls([list]).only_check_end_entity_revocation().allow_unknown_revocation_status();
+            }
+            builder.build().map_err(|e| TlsError::Rustls(Error::General(e.to_string())))
         };
         let mut countries = BTreeMap::new();
         for country in charter.countries() {
-            countries.insert(country.code, verifier(&country.ca_pem, "a country's CA in the charter")?);
+            let name = country.code.as_str().to_ascii_lowercase();
+            countries.insert(country.code, verifier(&country.ca_pem, &name)?);
         }
-        let auditors = verifier(&charter.file().auditors.ca, "the auditors' CA in the charter")?;
+        let auditors = verifier(&charter.file().auditors.ca, "auditors")?;
         Ok(Self { charter, countries, auditors })
     }
 }

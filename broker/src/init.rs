@@ -3,25 +3,26 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, RwLock},
+    sync::{Arc, RwLock, atomic::Ordering},
 };
 
 use liaison_link::{
     charter_files::{self, CharterFileError},
     process::build_directory,
-    tls::{Identity, TlsError},
+    tls::{FlooredTime, Identity, TlsError},
 };
 use liaison_log::{
     checkpoint::CheckpointSigner,
     commit::{CommitError, Log},
     disk::{Disk, OsDisk},
     exchange::ExchangeState,
+    index::IndexError,
     open::{self, LogConfig, OpenError, Recovery},
 };
 use liaison_proto::{
     ProtoMessage as _,
     charter::{Charter, LogIdentity},
-    clock::Clock,
+    clock::{Clock, UnixMillis},
     directory::Directory,
     entropy::Entropy,
     key_file::{KeyFileError, PrivateKey},
@@ -31,7 +32,8 @@ use liaison_proto::{
 };
 
 use crate::{
-    accept::server_config, config::Config, directory_log::DirectorySequencer, queue::Queue, sequence::ExchangeSequencer,
+    accept::server_config, attachments::AttachmentStore, config::Config, directory_log::DirectorySequencer,
+    index::SledIndex, queue::Queue, revocation::Revocations, sequence::ExchangeSequencer,
 };
 
 /// Why the broker could not be set up or started.
@@ -67,6 +69,9 @@ pub enum StartError {
         #[source]
         refusal: Refusal,
     },
+    /// The index cannot be used.
+    #[error("the index cannot be used")]
+    Index(#[from] IndexError),
     /// Writing the directory log failed.
     #[error("the records could not be entered")]
     Commit(#[from] CommitError),
@@ -111,8 +116,28 @@ pub struct Logs {
     pub state: Arc<RwLock<ExchangeState>>,
     /// What waits for whom.
     pub queue: Arc<Queue>,
+    /// Attachments.
+    pub attachments: Arc<AttachmentStore>,
+    /// The index.
+    pub index: Arc<SledIndex>,
     /// What recovery found, per log.
     pub recovery: [(&'static str, Recovery); 2],
+}
+
+impl Logs {
+    /// Logs what recovery found, and returns what an operator should know of it.
+    #[must_use]
+    pub fn report(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (name, found) in &self.recovery {
+            tracing::info!(log = name, size = found.size, kept = found.kept, "opened");
+            if let Some(reason) = &found.cut {
+                tracing::warn!(log = name, %reason, "the tail that was never signed was cut");
+                lines.push(format!("at the start a tail of the {name} log that was never signed was cut: {reason}"));
+            }
+        }
+        lines
+    }
 }
 
 fn signer(path: &Path, identity: &LogIdentity) -> Result<CheckpointSigner, StartError> {
@@ -137,25 +162,69 @@ pub fn open_logs(config: &Config) -> Result<(Charter, Logs), StartError> {
     if !config.data.is_dir() {
         return Err(StartError::Missing(config.data.clone()));
     }
-    let log = |name: &str, key: &Path, identity: &LogIdentity| -> Result<LogConfig, StartError> {
-        let signer = signer(key, identity)?;
-        Ok(LogConfig { disk: disk(config, name), signer, segment_bytes: config.segment_bytes() })
-    };
     let (sequencer, directory) = DirectorySequencer::new(charter.clone());
-    let directory_config = log("directory", &config.directory_log_key, charter.directory_log())?;
+    let directory_config = log_config(config, "directory", &config.directory_log_key, charter.directory_log())?;
     let (directory_log, directory_recovery) =
         open::open(directory_config, sequencer).map_err(|e| StartError::Log("directory", e))?;
-    let queue = Arc::new(Queue::default());
-    let sequencer = ExchangeSequencer::new(Arc::clone(&directory), Arc::clone(&queue));
-    let (state, unwitnessed) = (sequencer.state(), sequencer.unwitnessed());
-    let exchange_config = log("exchange", &config.exchange_log_key, charter.exchange_log())?;
-    let (exchange_log, exchange_recovery) =
-        open::open(exchange_config, sequencer).map_err(|e| StartError::Log("exchange", e))?;
-    if exchange_recovery.cut.is_some() {
-        unwitnessed.store(true, std::sync::atomic::Ordering::SeqCst);
+    let root = config.data.join("index");
+    let (index, empty) = SledIndex::open(&root)?;
+    if empty {
+        tracing::info!("the index is built from the journal");
     }
-    let recovery = [("directory", directory_recovery), ("exchange", exchange_recovery)];
-    Ok((charter, Logs { directory_log, exchange_log, directory, state, queue, recovery }))
+    let opened = open_exchange(config, &charter, &directory, index)?;
+    let opened = match opened {
+        Some(opened) => opened,
+        None => {
+            tracing::warn!("the index is not of this log; it is built from the journal again");
+            let opened = open_exchange(config, &charter, &directory, SledIndex::empty(&root)?)?;
+            opened.ok_or_else(|| StartError::Index(IndexError("a new index does not fit its log".into())))?
+        }
+    };
+    let Exchange { log, state, queue, attachments, index, recovery } = opened;
+    let recovery = [("directory", directory_recovery), ("exchange", recovery)];
+    let logs = Logs { directory_log, exchange_log: log, directory, state, queue, attachments, index, recovery };
+    Ok((charter, logs))
+}
+
+fn log_config(config: &Config, name: &str, key: &Path, identity: &LogIdentity) -> Result<LogConfig, StartError> {
+    let (disk, signer) = (disk(config, name), signer(key, identity)?);
+    let (segment_bytes, reserve_bytes) = (config.segment_bytes(), config.reserve_bytes());
+    Ok(LogConfig { disk, signer, segment_bytes, reserve_bytes })
+}
+
+struct Exchange {
+    log: Log<ExchangeSequencer>,
+    state: Arc<RwLock<ExchangeState>>,
+    queue: Arc<Queue>,
+    attachments: Arc<AttachmentStore>,
+    index: Arc<SledIndex>,
+    recovery: Recovery,
+}
+
+/// Opens the exchange log with an index; none when the index is of another log, or ahead of this one.
+fn open_exchange(
+    config: &Config,
+    charter: &Charter,
+    directory: &Arc<RwLock<Directory>>,
+    index: SledIndex,
+) -> Result<Option<Exchange>, StartError> {
+    let allowance = u64::from(config.attachment_gibibytes_per_office) << 30;
+    let attachments = AttachmentStore::open(&config.data.join("attachments"), allowance, config.reserve_bytes());
+    let attachments = Arc::new(attachments.map_err(io_failed("opening the attachments"))?);
+    let (index, queue) = (Arc::new(index), Arc::new(Queue::default()));
+    let state = ExchangeState::open(Box::new(Arc::clone(&index)))?;
+    queue.load(&state)?;
+    attachments.load(&state)?;
+    let applied = state.applied().size;
+    let sequencer = ExchangeSequencer::new(state, Arc::clone(directory), Arc::clone(&queue), Arc::clone(&attachments));
+    let (state, unwitnessed, stale) = (sequencer.state(), sequencer.unwitnessed(), sequencer.stale());
+    let exchange_config = log_config(config, "exchange", &config.exchange_log_key, charter.exchange_log())?;
+    let (log, recovery) = open::open(exchange_config, sequencer).map_err(|e| StartError::Log("exchange", e))?;
+    if stale.load(Ordering::SeqCst) || applied > recovery.size {
+        return Ok(None);
+    }
+    unwitnessed.store(recovery.cut.is_some(), Ordering::SeqCst);
+    Ok(Some(Exchange { log, state, queue, attachments, index, recovery }))
 }
 
 /// Creates both logs and enters the signed records of a directory of files, in the order of their names; the charter
@@ -169,7 +238,9 @@ pub fn init(config: &Config, records: &Path, clock: &dyn Clock, entropy: &dyn En
     }
     let (charter, _) = charter_files::load(&config.charter, Some(&config.charter_sha256))?;
     // A certificate that cannot serve is better noticed now.
-    server_config(&charter, Identity::read(&config.tls_certificate, &config.tls_key)?)?;
+    let time = FlooredTime::new(Arc::new(liaison_proto::clock::SystemClock), UnixMillis(0));
+    let identity = Identity::read(&config.tls_certificate, &config.tls_key)?;
+    server_config(&charter, identity, &Revocations::default(), time)?;
     build_directory(&config.data, |place| {
         build(&Config { data: place.to_path_buf(), ..config.clone() }, records, clock, entropy)
     })
@@ -199,6 +270,7 @@ fn build(config: &Config, records: &Path, clock: &dyn Clock, entropy: &dyn Entro
             answer.map_err(refused)?;
         }
     }
-    logs.directory_log.record_signed()?;
+    logs.directory_log.close()?;
+    logs.exchange_log.close()?;
     Ok(files.len() as u64)
 }

@@ -14,15 +14,25 @@
 
 pub mod accept;
 pub mod admit;
+pub mod attachments;
 pub mod cli;
 pub mod config;
+pub mod connections;
+pub mod deadlines;
 pub mod deliver;
 pub mod directory_log;
 pub mod identity;
+pub mod index;
 pub mod init;
+pub mod intake;
 pub mod log_service;
+pub mod numbers;
+pub mod operations;
 pub mod queue;
+pub mod reload;
+pub mod revocation;
 pub mod run;
 pub mod sequence;
 pub mod server;
+pub mod share;
 pub mod status;

@@ -45,13 +45,14 @@ fn is_party(caller: &Party, leaf: &Bytes, exchange: &LogReader) -> Result<bool, 
     let Party::Office(office) = caller else { return Ok(true) };
     let parse =
         |leaf: &Bytes| ExchangeLeaf::parse(leaf).map_err(|e| Refusal::new(RefusalCode::Unavailable, e.to_string()));
-    let accepted = match parse(leaf)?.event {
-        Event::Attested { statement, .. } => parse(&exchange.leaf(statement.accepted)?)?.event,
-        accepted => accepted,
+    let event = parse(leaf)?.event;
+    let accepted = match event.accepted() {
+        Some(accepted) => parse(&exchange.leaf(accepted)?)?.event,
+        None => event,
     };
     Ok(match accepted {
         Event::Accepted { header, .. } => header.core().from == *office || header.core().to.contains(office),
-        Event::Attested { .. } => false,
+        _ => false,
     })
 }
 

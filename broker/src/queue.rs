@@ -8,10 +8,11 @@ use std::{
 use liaison_log::{
     commit::Logged,
     exchange::ExchangeState,
+    index::{IndexError, MessageState},
     leaf::{Event, ExchangeLeaf},
 };
 use liaison_proto::{
-    ids::{Lane, LogIndex, OfficeId},
+    ids::{Lane, LogIndex, MessageId, OfficeId},
     wire::StatementKind,
 };
 use tokio::sync::watch;
@@ -20,20 +21,29 @@ use tokio::sync::watch;
 struct OfficeQueue {
     /// Accepted for the office and not yet DELIVERED; FLASH sorts first.
     waiting: BTreeSet<(Lane, LogIndex)>,
-    /// Entries other than ACCEPTED about messages that the office sent, in order.
-    evidence: Vec<LogIndex>,
+    /// Entries other than ACCEPTED that concern the office.
+    evidence: BTreeSet<LogIndex>,
     changed: watch::Sender<u64>,
     /// Number of the newest stream of each kind: an office has one, and a newer one ends the older.
-    newest: [watch::Sender<u64>; 2],
+    newest: [watch::Sender<u64>; 4],
 }
 
 /// The streams an office may hold, one of each.
 #[derive(Clone, Copy, Debug)]
 pub enum Stream {
-    /// Deliveries.
-    Receive,
+    /// Deliveries of a lane.
+    Receive(Lane),
     /// Evidence.
     Evidence,
+}
+
+impl Stream {
+    const fn position(self) -> usize {
+        match self {
+            Self::Receive(lane) => lane as usize,
+            Self::Evidence => 3,
+        }
+    }
 }
 
 /// A stream's turn, until a newer stream of the same office and kind begins.
@@ -56,10 +66,17 @@ impl Default for OfficeQueue {
     fn default() -> Self {
         Self {
             waiting: BTreeSet::new(),
-            evidence: Vec::new(),
+            evidence: BTreeSet::new(),
             changed: watch::Sender::new(0),
-            newest: [watch::Sender::new(0), watch::Sender::new(0)],
+            newest: std::array::from_fn(|_| watch::Sender::new(0)),
         }
+    }
+}
+
+impl OfficeQueue {
+    fn evidence(&mut self, index: LogIndex) {
+        self.evidence.insert(index);
+        self.changed.send_modify(|n| *n += 1);
     }
 }
 
@@ -74,6 +91,27 @@ impl Queue {
         self.offices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Fills the queues from the rows of durable entries, at a start.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn load(&self, state: &ExchangeState) -> Result<(), IndexError> {
+        let mut offices = self.offices();
+        state.each_message(&mut |_: MessageId, message: MessageState| {
+            for recipient in &message.recipients {
+                let stated = [recipient.delivered, recipient.retrieved, recipient.cannot_open];
+                let both = [recipient.non_delivery, recipient.rewrapped];
+                let originator = &mut offices.entry(message.from).or_default().evidence;
+                originator.extend(stated.iter().chain(&both).flatten());
+                let queue = offices.entry(recipient.office).or_default();
+                queue.evidence.extend(both.iter().flatten());
+                if recipient.is_waiting() {
+                    queue.waiting.insert((message.lane, message.accepted));
+                }
+            }
+        })
+    }
+
     /// Takes a durable entry. `leaf` is its parsed form, `state` the log's state with it.
     pub fn take(&self, logged: &Logged, leaf: &ExchangeLeaf, state: &ExchangeState) {
         let index = logged.index();
@@ -84,28 +122,37 @@ impl Queue {
                 for &to in &core.to {
                     let queue = offices.entry(to).or_default();
                     // In one batch the statement may have been applied already; then nothing waits.
-                    let delivered = state
-                        .message(core.message_id)
-                        .and_then(|message| message.recipient(to))
-                        .is_some_and(|recipient| recipient.delivered.is_some());
-                    if !delivered {
+                    let known = state.message(core.message_id).ok().flatten();
+                    let waiting =
+                        known.as_ref().and_then(|message| message.recipient(to)).is_none_or(|r| r.is_waiting());
+                    if waiting {
                         queue.waiting.insert((core.lane, index));
                     }
                     queue.changed.send_modify(|n| *n += 1);
                 }
             }
-            Event::Attested { kind, statement, .. } => {
-                let Some(message) = state.message(statement.message_id) else { return };
-                if *kind == StatementKind::Delivered
-                    && let Some(queue) = offices.get_mut(&statement.office)
-                {
+            event => {
+                let Ok(Some(message)) = state.message(event.message_id()) else { return };
+                let (done, also) = match event {
+                    Event::Attested { kind: StatementKind::Delivered, statement, .. } => (Some(statement.office), None),
+                    Event::NonDelivery(given_up) => (Some(given_up.recipient), Some(given_up.recipient)),
+                    Event::Rewrapped { statement, .. } => (None, Some(statement.recipient)),
+                    Event::Attested { .. } | Event::Accepted { .. } => (None, None),
+                };
+                if let Some(queue) = done.and_then(|office| offices.get_mut(&office)) {
                     queue.waiting.remove(&(message.lane, message.accepted));
                 }
-                let queue = offices.entry(message.from).or_default();
-                queue.evidence.push(index);
-                queue.changed.send_modify(|n| *n += 1);
+                for office in [Some(message.from), also].into_iter().flatten() {
+                    offices.entry(office).or_default().evidence(index);
+                }
             }
         }
+    }
+
+    /// Whether an entry waits for an office.
+    #[must_use]
+    pub fn is_waiting(&self, office: OfficeId, lane: Lane, index: LogIndex) -> bool {
+        self.offices().get(&office).is_some_and(|queue| queue.waiting.contains(&(lane, index)))
     }
 
     /// The next entry that waits for an office in a lane, behind `after`.
@@ -121,8 +168,7 @@ impl Queue {
     #[must_use]
     pub fn next_evidence(&self, office: OfficeId, from: LogIndex) -> Option<LogIndex> {
         let offices = self.offices();
-        let evidence = &offices.get(&office)?.evidence;
-        evidence.get(evidence.partition_point(|index| *index < from)).copied()
+        offices.get(&office)?.evidence.range(from..).next().copied()
     }
 
     /// Tells when something changes for an office.
@@ -135,21 +181,24 @@ impl Queue {
     #[must_use]
     pub fn turn(&self, office: OfficeId, stream: Stream) -> Turn {
         let mut offices = self.offices();
-        let newest = &offices.entry(office).or_default().newest[stream as usize];
+        let newest = &offices.entry(office).or_default().newest[stream.position()];
         newest.send_modify(|number| *number += 1);
         let newest = newest.subscribe();
         let number = *newest.borrow();
         Turn { number, newest }
     }
 
-    /// How many entries wait for each office, where any do.
+    /// How many entries wait for each office in each lane, where any do.
     #[must_use]
-    pub fn waiting(&self) -> Vec<(OfficeId, usize)> {
+    pub fn waiting(&self) -> Vec<(OfficeId, Lane, usize)> {
         let offices = self.offices();
         let mut counts: Vec<_> = offices
             .iter()
-            .map(|(office, queue)| (*office, queue.waiting.len()))
-            .filter(|(_, count)| *count > 0)
+            .flat_map(|(office, queue)| {
+                let count = |lane: Lane| queue.waiting.iter().filter(|(of, _)| *of == lane).count();
+                Lane::ALL.map(|lane| (*office, lane, count(lane)))
+            })
+            .filter(|(.., count)| *count > 0)
             .collect();
         counts.sort_unstable();
         counts

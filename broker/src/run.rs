@@ -1,32 +1,51 @@
 //! Running the broker: open the logs, listen, serve, stop cleanly.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{
+    fs,
+    sync::{Arc, Mutex, RwLock},
+    time::Duration,
+};
 
 use liaison_link::{
     local,
     process::{lock_directory, stop_signal},
-    tls::Identity,
+    tls::{FlooredTime, Identity},
 };
 use liaison_log::committer::Committer;
 use liaison_proto::{
     clock::Clock,
+    failure::chain,
+    key_file::PrivateKey,
     limits,
-    wire::{directory_server::DirectoryServer, exchange_server::ExchangeServer, log_server::LogServer},
+    wire::{
+        attachments_server::AttachmentsServer, directory_server::DirectoryServer, exchange_server::ExchangeServer,
+        log_server::LogServer,
+    },
 };
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
+    task::JoinSet,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 
 use crate::{
-    accept,
+    accept::{Door, server_config},
+    attachments::service::AttachmentService,
     config::Config,
+    connections::{ConnectionLimits, Connections},
+    deadlines,
     deliver::Deliverer,
+    index::SledIndex,
     init::{Logs, StartError, io_failed, open_logs},
+    intake::Intake,
     log_service::LogService,
-    server::Service,
+    operations::{Gauges, Measured, reflection, serve_metrics},
+    reload::{Reloader, read_lists},
+    revocation::Revocations,
+    server::{Enrolment, Service},
+    share::{Rates, Shares},
     status::StatusSource,
 };
 
@@ -42,6 +61,8 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECTION_AGE: Duration = Duration::from_secs(60 * 60);
 /// Streams never end by themselves: a connection past its age is cut after this; what was under way is retried.
 const CONNECTION_GRACE: Duration = Duration::from_secs(60);
+/// How often attachments that nobody names, a grown index and quiet offices' shares are looked after.
+const HOUSEKEEPING: Duration = Duration::from_secs(60);
 
 /// Runs until SIGTERM or SIGINT, or until a log stops.
 ///
@@ -53,45 +74,113 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
     }
     // Held until the process ends: the committing threads may outlive this function.
     std::mem::forget(lock_directory(&config.data).map_err(io_failed("locking the data directory"))?);
-    let (charter, logs) = open_logs(&config)?;
-    let Logs { directory_log, exchange_log, directory, state, queue, recovery } = logs;
-    for (name, found) in &recovery {
-        tracing::info!(log = name, size = found.size, kept = found.kept, "opened");
-        if let Some(reason) = &found.cut {
-            tracing::warn!(log = name, %reason, "the tail that was never signed was cut");
-        }
+    if let Some(address) = config.metrics_listen {
+        serve_metrics(address).map_err(|e| io_failed("serving metrics")(std::io::Error::other(e)))?;
     }
+    let (charter, logs) = open_logs(&config)?;
+    let recovered = logs.report();
+    let Logs { directory_log, exchange_log, directory, state, queue, attachments, index, .. } = logs;
     let (directory_reader, exchange_reader) = (directory_log.reader(), exchange_log.reader());
     let start = |e| StartError::Io { what: "starting the committer".into(), source: e };
+    // A clock that died says 1970: the log knows better.
+    let time = FlooredTime::new(clock, state.read().map_or_else(|e| e.into_inner().time(), |state| state.time()));
+    let clock: Arc<dyn Clock> = Arc::new(time.clone());
     let directory_committer = Committer::start(directory_log, Arc::clone(&clock)).map_err(start)?;
     let exchange_committer = Committer::start(exchange_log, Arc::clone(&clock)).map_err(start)?;
 
+    let charter = Arc::new(charter);
+    let revocations = read_lists(&config, &charter, &Revocations::default());
     let identity = Identity::read(&config.tls_certificate, &config.tls_key)?;
-    let tls = accept::server_config(&charter, identity)?;
+    let tls = server_config(&charter, identity, &revocations, time.clone())?;
+    let revocations = Arc::new(RwLock::new(revocations));
+    let connections = Connections::new(ConnectionLimits {
+        all: config.connections,
+        address: config.connections_per_address,
+        party: config.connections_per_office,
+    });
+    let door = Arc::new(Door {
+        tls: RwLock::new(Arc::new(tls)),
+        charter: Arc::clone(&charter),
+        connections: Arc::clone(&connections),
+        handshakes: Arc::new(Semaphore::new(config.handshakes)),
+    });
     let listener =
         TcpListener::bind(config.listen).await.map_err(io_failed(format!("listening on {}", config.listen)))?;
     let address = listener.local_addr().map_err(io_failed("reading the address listened on"))?.to_string();
     let (stop, stopping) = watch::channel(false);
-    let deliverer = Deliverer { reader: Arc::clone(&exchange_reader), queue: Arc::clone(&queue), stopping };
-    let service = Service {
+    let deliverer =
+        Deliverer { reader: Arc::clone(&exchange_reader), queue: Arc::clone(&queue), stopping: stopping.clone() };
+    let shares = Shares::new(Rates {
+        messages: config.messages_per_second,
+        burst: config.message_burst,
+        kibibytes: config.kibibytes_per_second,
+        calls: config.calls_per_office,
+    });
+    let intake = Arc::new(Intake {
         exchange: exchange_committer.clone(),
-        directory_log: directory_committer.clone(),
-        directory,
-        state,
-        deliverer,
-        clock,
-    };
+        directory: Arc::clone(&directory),
+        state: Arc::clone(&state),
+        reader: Arc::clone(&exchange_reader),
+        revocations: Arc::clone(&revocations),
+        shares: Arc::clone(&shares),
+        evidence_key: PrivateKey::read_signing(&config.evidence_key)?,
+        clock: Arc::clone(&clock),
+    });
+    if &intake.evidence_key.verifying_key() != charter.evidence_key() {
+        return Err(StartError::WrongKey(config.evidence_key.clone()));
+    }
+    let service = Service { intake, directory_log: directory_committer.clone(), deliverer };
+    let attachment_service =
+        AttachmentService::new(Arc::clone(&attachments), Enrolment(Arc::clone(&directory)), stopping.clone());
     let log_service = LogService { directory: Arc::clone(&directory_reader), exchange: Arc::clone(&exchange_reader) };
-    let status =
-        StatusSource { directory: directory_reader, exchange: exchange_reader, queue, address: address.clone() };
-    let socket = local::bind(&config.status_socket()).map_err(io_failed("opening the status socket"))?;
-    tokio::spawn(local::serve(socket, move |_, _| {
-        let answer = status.to_json();
-        async move { answer }
-    }));
+    let certificate_problem = Arc::new(Mutex::new(None));
+    let status = StatusSource {
+        directory: Arc::clone(&directory_reader),
+        exchange: Arc::clone(&exchange_reader),
+        queue: Arc::clone(&queue),
+        connections: Arc::clone(&connections),
+        revocations: Arc::clone(&revocations),
+        certificate_problem: Arc::clone(&certificate_problem),
+        index: Arc::clone(&index),
+        recovered,
+        data: config.data.clone(),
+        reserve: config.reserve_bytes(),
+        address: address.clone(),
+        clock: Arc::clone(&clock),
+    };
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<ExchangeServer<Service>>().await;
+    let reflection =
+        reflection().map_err(|e| io_failed("describing the services")(std::io::Error::other(e.to_string())))?;
 
-    let (connections, incoming) = mpsc::channel(64);
-    tokio::spawn(accept::accept(listener, Arc::new(tls), Arc::new(charter), connections));
+    let mut tasks = JoinSet::new();
+    let gauges = Gauges {
+        directory: directory_reader,
+        exchange: exchange_reader,
+        committer: exchange_committer.clone(),
+        queue,
+        connections,
+        status: status.clone(),
+    };
+    tasks.spawn(gauges.run());
+    let socket = local::bind(&config.status_socket()).map_err(io_failed("opening the status socket"))?;
+    tasks.spawn(local::serve(socket, move |_, _, _| {
+        let answer = status.to_json();
+        async move { answer.into() }
+    }));
+    tasks.spawn(deadlines::run(Arc::clone(&state), exchange_committer.clone(), Arc::clone(&clock)));
+    tasks.spawn(keep_house(attachments, index, shares));
+    let reloader = Reloader {
+        config: config.clone(),
+        door: Arc::clone(&door),
+        revocations,
+        directory,
+        time,
+        problem: certificate_problem,
+    };
+    tasks.spawn(reloader.run());
+    let (connected, incoming) = mpsc::channel(64);
+    tasks.spawn(door.accept(listener, connected));
     // Last: whoever waits for this file finds the broker listening.
     fs::write(config.data.join("address"), &address).map_err(io_failed("writing the address file"))?;
     tracing::info!(%address, "listening");
@@ -110,6 +199,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
             stopped = stop_signal() => if let Err(error) = stopped { tracing::error!(%error, "no signal handlers") },
         }
         tracing::info!("stopping");
+        health.set_not_serving::<ExchangeServer<Service>>().await;
         stop.send_replace(true);
     };
     // A peer that reads slowly, or not at all, must not keep a stopping broker.
@@ -118,6 +208,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
         tokio::time::sleep(DRAIN).await;
     };
     let serving = Server::builder()
+        .layer(Measured)
         .concurrency_limit_per_connection(CALLS_PER_CONNECTION)
         .load_shed(true)
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
@@ -125,12 +216,15 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .max_connection_age(CONNECTION_AGE)
         .max_connection_age_grace(CONNECTION_GRACE)
+        .add_service(health_service)
+        .add_service(reflection)
         .add_service(
             ExchangeServer::new(service.clone())
                 .max_decoding_message_size(limits::GRPC_BYTES)
                 .max_encoding_message_size(limits::GRPC_BYTES),
         )
         .add_service(DirectoryServer::new(service).max_decoding_message_size(limits::LEAF_BYTES))
+        .add_service(AttachmentsServer::new(attachment_service).max_decoding_message_size(limits::PART_BYTES + 1024))
         .add_service(
             LogServer::new(log_service)
                 .max_decoding_message_size(limits::RECORD_BYTES)
@@ -141,5 +235,37 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
         served = serving => served?,
         () = overdue => tracing::warn!("connections were still open when the broker stopped"),
     }
-    if failed.into_inner() { Err(StartError::LogStopped) } else { Ok(()) }
+    tasks.shutdown().await;
+    if failed.into_inner() {
+        return Err(StartError::LogStopped);
+    }
+    // What waits is still committed; then the signed size and the index are recorded.
+    exchange_committer.close().await;
+    directory_committer.close().await;
+    Ok(())
+}
+
+/// Removes attachments that nobody names, rebuilds an index that has grown, forgets the shares of quiet offices.
+async fn keep_house(attachments: Arc<crate::attachments::AttachmentStore>, index: Arc<SledIndex>, shares: Arc<Shares>) {
+    loop {
+        tokio::time::sleep(HOUSEKEEPING).await;
+        shares.tidy();
+        let (attachments, index) = (Arc::clone(&attachments), Arc::clone(&index));
+        let looked = tokio::task::spawn_blocking(move || {
+            let removed = attachments.collect();
+            if removed > 0 {
+                tracing::info!(removed, "attachments that no message names were removed");
+            }
+            if index.is_overgrown() {
+                tracing::info!(bytes = index.size_on_disk(), "the index is copied into a smaller one");
+                index.rebuild()?;
+            }
+            Ok::<(), liaison_log::index::IndexError>(())
+        });
+        match looked.await {
+            Ok(Err(error)) => tracing::error!(error = chain(&error), "the index could not be copied"),
+            Err(error) => tracing::error!(%error, "keeping house failed"),
+            Ok(Ok(())) => {}
+        }
+    }
 }

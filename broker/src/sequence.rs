@@ -1,14 +1,18 @@
 //! The exchange log's decisions, made one by one inside the commit: dedup, numbers, state rules.
 
-use std::sync::{
-    Arc, PoisonError, RwLock, RwLockReadGuard,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    io,
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use liaison_log::{
     commit::{BrokenRule, Logged, Moment, Sequenced, Sequencer},
-    exchange::{ExchangeState, Violation},
-    leaf::{Event as LeafEvent, ExchangeLeaf},
+    exchange::{ExchangeState, Violation, is_late, withdraws},
+    index::IndexError,
+    leaf::{Event as LeafEvent, ExchangeLeaf, NonDelivery},
 };
 use liaison_proto::{
     Bytes, ProtoMessage as _,
@@ -16,11 +20,13 @@ use liaison_proto::{
     directory::Directory,
     ids::LogIndex,
     refusal::{Refusal, RefusalCode},
-    sha256, wire,
+    sha256,
+    wire::{self, Mark, StatementKind},
 };
 
 use crate::{
-    admit::{Admitted, AdmittedStatement},
+    admit::{Admitted, AdmittedRewrap, AdmittedStatement},
+    attachments::AttachmentStore,
     queue::Queue,
 };
 
@@ -31,6 +37,10 @@ pub enum Event {
     Submit(Box<Admitted>),
     /// A recipient's statement.
     Attest(Box<AdmittedStatement>),
+    /// A new wrap for one recipient.
+    Rewrap(Box<AdmittedRewrap>),
+    /// A message is given up for one recipient.
+    GiveUp(NonDelivery),
 }
 
 /// The state of the exchange log, and where its entries go once they are durable.
@@ -38,15 +48,49 @@ pub struct ExchangeSequencer {
     state: Arc<RwLock<ExchangeState>>,
     directory: Arc<RwLock<Directory>>,
     queue: Arc<Queue>,
+    attachments: Arc<AttachmentStore>,
     /// Set when recovery cut a tail: nobody outside has confirmed the log's size since.
     unwitnessed: Arc<AtomicBool>,
+    /// Set when the index turns out to be of another log: recovery rebuilds it.
+    stale: Arc<AtomicBool>,
+    /// Entries that the index had when it was opened: queues were filled from its rows.
+    known: u64,
+}
+
+fn unreadable(error: impl std::fmt::Display) -> Refusal {
+    tracing::error!(%error, "nothing can be decided");
+    Refusal::new(RefusalCode::Unavailable, "the broker's index cannot be read")
+}
+
+impl From<IndexFailed> for Sequenced {
+    fn from(failed: IndexFailed) -> Self {
+        Self::Refused(unreadable(failed.0))
+    }
+}
+
+struct IndexFailed(IndexError);
+
+impl From<IndexError> for IndexFailed {
+    fn from(error: IndexError) -> Self {
+        Self(error)
+    }
+}
+
+fn refused(code: RefusalCode, detail: impl Into<String>) -> Sequenced {
+    Sequenced::Refused(Refusal::new(code, detail))
 }
 
 impl ExchangeSequencer {
-    /// A sequencer of an empty log; recovery fills it.
+    /// A sequencer whose state is as far as its index; recovery brings it up to the log.
     #[must_use]
-    pub fn new(directory: Arc<RwLock<Directory>>, queue: Arc<Queue>) -> Self {
-        Self { state: Arc::default(), directory, queue, unwitnessed: Arc::default() }
+    pub fn new(
+        state: ExchangeState,
+        directory: Arc<RwLock<Directory>>,
+        queue: Arc<Queue>,
+        attachments: Arc<AttachmentStore>,
+    ) -> Self {
+        let (unwitnessed, stale, known) = (Arc::default(), Arc::default(), state.applied().size);
+        Self { state: Arc::new(RwLock::new(state)), directory, queue, attachments, unwitnessed, stale, known }
     }
 
     /// The log's state, for those who look before they ask; it may be ahead of what is durable.
@@ -62,39 +106,63 @@ impl ExchangeSequencer {
         Arc::clone(&self.unwitnessed)
     }
 
-    fn marks(&self) -> Vec<wire::Mark> {
-        if self.unwitnessed.load(Ordering::SeqCst) { vec![wire::Mark::Unwitnessed] } else { Vec::new() }
+    /// Whether the index was found to be of another log.
+    #[must_use]
+    pub fn stale(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stale)
+    }
+
+    fn marks(&self, own: &[Mark]) -> Vec<Mark> {
+        let unwitnessed = self.unwitnessed.load(Ordering::SeqCst).then_some(Mark::Unwitnessed);
+        own.iter().copied().chain(unwitnessed).collect()
     }
 
     fn read(&self) -> RwLockReadGuard<'_, ExchangeState> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn submit(&self, admitted: &Admitted, at: Moment) -> Sequenced {
+    fn directory(&self) -> RwLockReadGuard<'_, Directory> {
+        self.directory.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn submit(&self, admitted: &Admitted, at: Moment) -> Result<Sequenced, IndexFailed> {
         let (header, state) = (admitted.envelope().header(), self.read());
-        if let Some(known) = state.message(header.core().message_id) {
+        let core = header.core();
+        if let Some(known) = state.message(core.message_id)? {
             // A retry gets the same leaf; the same id with another header is another message.
-            return if known.header_sha256 == header.sha256() {
+            return Ok(if known.header_sha256 == header.sha256() {
                 Sequenced::Existing(known.accepted)
             } else {
-                let detail = "a message with this id and another header was accepted before";
-                Sequenced::Refused(Refusal::new(RefusalCode::DuplicateId, detail))
-            };
+                refused(RefusalCode::DuplicateId, "a message with this id and another header was accepted before")
+            });
         }
-        let directory = self.directory.read().unwrap_or_else(PoisonError::into_inner);
-        let judgement = match admitted.judged_by(&directory, at.time) {
+        let judgement = match admitted.judged_by(&self.directory(), at.time) {
             Ok(judgement) => judgement,
-            Err(refusal) => return Sequenced::Refused(refusal),
+            Err(refusal) => return Ok(Sequenced::Refused(refusal)),
         };
+        match state.withdrawn_by(core) {
+            Ok(None) if withdraws(core).is_some() => {
+                return Ok(refused(RefusalCode::UnknownMessage, "the message to be taken back is not known"));
+            }
+            Ok(_) => {}
+            Err(violation) => return Ok(refused(RefusalCode::NotYourOffice, violation.to_string())),
+        }
+        if let Some(missing) = self.attachments.missing(core.from, &header.commitments().attachments) {
+            return Ok(refused(
+                RefusalCode::AttachmentMissing,
+                format!("attachment {missing} is not here, or not whole"),
+            ));
+        }
+        let numbers = core.channels().map(|channel| state.next_number(channel)).collect::<Result<_, _>>()?;
         let envelope = admitted.envelope().wire();
         let leaf = ExchangeLeaf {
             time: at.time,
             directory_size: judgement.directory_size,
-            marks: judgement.marks.into_iter().chain(self.marks()).collect(),
+            marks: self.marks(&judgement.marks),
             event: LeafEvent::Accepted {
                 header: Box::new(header.clone()),
                 signature: envelope.office_signature.clone(),
-                numbers: header.core().channels().map(|channel| state.next_number(channel)).collect(),
+                numbers,
             },
         };
         let body = wire::Envelope {
@@ -103,37 +171,72 @@ impl ExchangeSequencer {
             erasable: envelope.erasable.clone(),
             body: envelope.body.clone(),
         };
-        Sequenced::Append { leaf: leaf.encode(), body: Some(body.encode_to_vec().into()) }
+        Ok(Sequenced::Append { leaf: leaf.encode(), body: Some(body.encode_to_vec().into()) })
     }
 
     fn attest(&self, admitted: &AdmittedStatement, time: UnixMillis) -> Sequenced {
-        let AdmittedStatement { kind, statement, attested } = admitted;
-        match self.read().check_statement(*kind, statement) {
-            Ok(Some(index)) => return Sequenced::Existing(index),
-            Ok(None) => {}
-            Err(violation @ Violation::NotAccepted(_)) => {
-                return Sequenced::Refused(Refusal::new(RefusalCode::UnknownMessage, violation.to_string()));
-            }
-            Err(violation) => {
-                return Sequenced::Refused(Refusal::new(RefusalCode::BadStatement, violation.to_string()));
-            }
-        }
-        let directory = self.directory.read().unwrap_or_else(PoisonError::into_inner);
+        let AdmittedStatement { kind, statement, attested, marks } = admitted;
+        let message = match self.read().check_statement(*kind, statement) {
+            Ok((_, Some(index))) => return Sequenced::Existing(index),
+            Ok((message, None)) => message,
+            Err(violation) => return broken(violation),
+        };
+        let directory = self.directory();
         if let Err(refusal) = admitted.check_signature(&directory) {
             return Sequenced::Refused(refusal);
         }
-        let leaf = ExchangeLeaf {
-            time,
-            directory_size: directory.size(),
-            marks: self.marks(),
-            event: LeafEvent::Attested {
-                kind: *kind,
-                statement: statement.clone(),
-                bytes: attested.statement.clone(),
-                signature: attested.signature.clone(),
-            },
+        let mut marks = self.marks(marks);
+        if *kind == StatementKind::Delivered && is_late(&message, statement.office) {
+            marks.push(Mark::Late);
+        }
+        let event = LeafEvent::Attested {
+            kind: *kind,
+            statement: statement.clone(),
+            bytes: attested.statement.clone(),
+            signature: attested.signature.clone(),
         };
+        let leaf = ExchangeLeaf { time, directory_size: directory.size(), marks, event };
         Sequenced::Append { leaf: leaf.encode(), body: None }
+    }
+
+    fn rewrap(&self, admitted: &AdmittedRewrap, time: UnixMillis) -> Sequenced {
+        if let Err(violation) = self.read().check_rewrap(&admitted.statement) {
+            return broken(violation);
+        }
+        let directory = self.directory();
+        if let Err(refusal) = admitted.check(&directory) {
+            return Sequenced::Refused(refusal);
+        }
+        let event = LeafEvent::Rewrapped {
+            statement: admitted.statement.clone(),
+            bytes: admitted.rewrapped.statement.clone(),
+            signature: admitted.rewrapped.signature.clone(),
+        };
+        let marks = self.marks(&admitted.marks);
+        let leaf = ExchangeLeaf { time, directory_size: directory.size(), marks, event };
+        let wraps = vec![admitted.wrap.clone()];
+        let erasable = Some(wire::ErasableSide { wraps, ..wire::ErasableSide::default() });
+        let body = wire::Envelope { erasable, ..wire::Envelope::default() };
+        Sequenced::Append { leaf: leaf.encode(), body: Some(body.encode_to_vec().into()) }
+    }
+
+    fn give_up(&self, given_up: NonDelivery, time: UnixMillis) -> Sequenced {
+        if let Err(violation) = self.read().check_non_delivery(&given_up, time) {
+            // Delivered in the meantime.
+            return broken(violation);
+        }
+        let event = LeafEvent::NonDelivery(given_up);
+        let leaf = ExchangeLeaf { time, directory_size: self.directory().size(), marks: self.marks(&[]), event };
+        Sequenced::Append { leaf: leaf.encode(), body: None }
+    }
+}
+
+/// The refusal of what would break a rule.
+fn broken(violation: Violation) -> Sequenced {
+    match violation {
+        Violation::NotAccepted(_) => refused(RefusalCode::UnknownMessage, violation.to_string()),
+        Violation::Index(_) => Sequenced::Refused(unreadable(violation)),
+        _ => refused(RefusalCode::BadStatement, violation.to_string()),
     }
 }
 
@@ -142,18 +245,29 @@ impl Sequencer for ExchangeSequencer {
 
     fn sequence(&mut self, event: Event, at: Moment) -> Sequenced {
         match event {
-            Event::Submit(admitted) => self.submit(&admitted, at),
+            Event::Submit(admitted) => self.submit(&admitted, at).unwrap_or_else(Into::into),
             Event::Attest(admitted) => self.attest(&admitted, at.time),
+            Event::Rewrap(admitted) => self.rewrap(&admitted, at.time),
+            Event::GiveUp(given_up) => self.give_up(given_up, at.time),
         }
     }
 
     fn apply(&mut self, index: LogIndex, leaf: &Bytes) -> Result<(), BrokenRule> {
+        let leaf_sha256 = sha256(&[leaf]);
+        let applied = *self.read().applied();
+        if index.0 < applied.size {
+            // Recovery walks over what the index has already; the last entry must be the one that it knows.
+            if index.0 + 1 == applied.size && leaf_sha256 != applied.leaf_sha256 {
+                self.stale.store(true, Ordering::SeqCst);
+            }
+            return Ok(());
+        }
         let broken = |problem: String| BrokenRule { index, problem };
         let leaf = ExchangeLeaf::parse(leaf).map_err(|e| broken(e.to_string()))?;
         self.state
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-            .apply(index, &leaf)
+            .apply(index, &leaf, leaf_sha256)
             .map_err(|e| broken(e.to_string()))
     }
 
@@ -163,19 +277,35 @@ impl Sequencer for ExchangeSequencer {
 
     fn body_matches(&self, leaf: &Bytes, body: Option<&Bytes>) -> bool {
         let Ok(leaf) = ExchangeLeaf::parse(leaf) else { return false };
-        match (&leaf.event, body) {
-            (LeafEvent::Accepted { header, .. }, Some(body)) => wire::Envelope::decode(body.clone())
-                .is_ok_and(|stored| sha256(&[&stored.body])[..] == header.commitments().body_sha256[..]),
-            (LeafEvent::Accepted { .. }, None) => false,
-            (LeafEvent::Attested { .. }, body) => body.is_none(),
+        let stored = || body.and_then(|body| wire::Envelope::decode(body.clone()).ok());
+        match &leaf.event {
+            LeafEvent::Accepted { header, .. } => {
+                stored().is_some_and(|stored| sha256(&[&stored.body])[..] == header.commitments().body_sha256[..])
+            }
+            LeafEvent::Rewrapped { statement, .. } => stored()
+                .and_then(|stored| stored.erasable?.wraps.first().cloned())
+                .is_some_and(|wrap| sha256(&[&wrap]) == statement.wrap_sha256),
+            LeafEvent::Attested { .. } | LeafEvent::NonDelivery(_) => body.is_none(),
         }
     }
 
     fn logged(&mut self, logged: &Logged) {
+        if logged.index().0 < self.known {
+            return;
+        }
         match ExchangeLeaf::parse(logged.leaf()) {
-            Ok(leaf) => self.queue.take(logged, &leaf, &self.read()),
+            Ok(leaf) => {
+                if let LeafEvent::Accepted { header, .. } = &leaf.event {
+                    self.attachments.refer(header);
+                }
+                self.queue.take(logged, &leaf, &self.read());
+            }
             // It was parsed when it was applied.
             Err(error) => tracing::error!(%error, index = %logged.index(), "a logged entry does not parse"),
         }
+    }
+
+    fn close(&mut self) -> io::Result<()> {
+        self.read().index().close().map_err(io::Error::other)
     }
 }

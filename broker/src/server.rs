@@ -2,53 +2,53 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use liaison_log::{
-    committer::Committer,
-    exchange::ExchangeState,
-    leaf::{Event as LeafEvent, ExchangeLeaf, Statement},
-};
+use liaison_log::{committer::Committer, fair::Ticket, leaf::Statement};
 use liaison_proto::{
-    clock::Clock,
     directory::Directory,
-    envelope::UnverifiedEnvelope,
-    ids::{LogIndex, OfficeId},
+    ids::{Lane, LogIndex, OfficeId},
+    limits,
     refusal::{Refusal, RefusalCode},
     wire::{self, directory_server, exchange_server},
 };
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
-    admit::{self, Submission},
+    accept::Caller,
+    admit,
     deliver::Deliverer,
     identity::Party,
+    intake::{Intake, note},
+    numbers,
     sequence::Event,
 };
+
+/// Envelopes of one stream whose answers are not there yet.
+const UNANSWERED: usize = 128;
 
 /// The `Exchange` and `Directory` services.
 #[derive(Clone)]
 pub struct Service {
-    /// Writes the exchange log.
-    pub exchange: Committer<Event>,
+    /// Takes envelopes in.
+    pub intake: Arc<Intake>,
     /// Writes the directory log.
     pub directory_log: Committer<wire::DirectoryRecord>,
-    /// Durable directory entries.
-    pub directory: Arc<RwLock<Directory>>,
-    /// The exchange log's state; it may be ahead of what is durable.
-    pub state: Arc<RwLock<ExchangeState>>,
     /// What the streams read from.
     pub deliverer: Deliverer,
-    /// The wall clock.
-    pub clock: Arc<dyn Clock>,
 }
 
 /// Who is calling, from the connection's certificate.
 ///
 /// # Errors
-/// `UNKNOWN_PARTY`.
+/// `UNKNOWN_PARTY`, or `TOO_MANY` on a connection beyond the party's number.
 pub fn party<T>(request: &Request<T>) -> Result<Party, Refusal> {
     let unknown = || Refusal::new(RefusalCode::UnknownParty, "the connection has no verified certificate");
-    request.extensions().get::<Party>().cloned().ok_or_else(unknown)
+    let caller = request.extensions().get::<Caller>().ok_or_else(unknown)?;
+    if caller.excess {
+        return Err(Refusal::new(RefusalCode::TooMany, format!("{} has too many connections", caller.party)));
+    }
+    Ok(caller.party.clone())
 }
 
 fn office<T>(request: &Request<T>) -> Result<OfficeId, Refusal> {
@@ -58,47 +58,64 @@ fn office<T>(request: &Request<T>) -> Result<OfficeId, Refusal> {
     }
 }
 
+/// Who is enrolled now.
+#[derive(Clone)]
+pub struct Enrolment(pub Arc<RwLock<Directory>>);
+
+impl Enrolment {
+    /// The calling office, when it is enrolled.
+    ///
+    /// # Errors
+    /// As [`party`], or `NOT_PERMITTED` or `UNKNOWN_ORIGINATOR`.
+    pub fn office<T>(&self, request: &Request<T>) -> Result<OfficeId, Refusal> {
+        let office = office(request)?;
+        let directory = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let record = directory.office(office, directory.size());
+        let unknown = || Refusal::new(RefusalCode::UnknownOriginator, format!("{office} has no valid office record"));
+        record.map(|_| office).ok_or_else(unknown)
+    }
+}
+
 impl Service {
-    /// The receipt of a message that was accepted before: a retry of the same bytes gets the same leaf, whatever has
-    /// changed since in directory or clock.
-    fn known_message(&self, office: OfficeId, envelope: &wire::Envelope) -> Option<wire::Receipt> {
-        let unverified = UnverifiedEnvelope::parse(envelope.clone()).ok()?;
-        let header = unverified.header();
-        let accepted = {
-            let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-            let known = state.message(header.core().message_id)?;
-            (known.from == office && known.header_sha256 == header.sha256()).then_some(known.accepted)?
-        };
-        // Not durable yet: the committer answers then.
-        let receipt = self.deliverer.reader.receipt(accepted).ok()?;
-        let same_signature = match ExchangeLeaf::parse(&receipt.leaf).ok()?.event {
-            LeafEvent::Accepted { signature, .. } => signature == envelope.office_signature,
-            LeafEvent::Attested { .. } => false,
-        };
-        (same_signature && unverified.check_commitments().is_ok()).then_some(receipt)
+    /// Streams are for offices that are enrolled now.
+    fn enrolled<T>(&self, request: &Request<T>) -> Result<OfficeId, Refusal> {
+        Enrolment(Arc::clone(&self.intake.directory)).office(request)
     }
 
     /// The receipt of what an office has stated before.
     fn known_statement(&self, office: OfficeId, request: &wire::AttestRequest) -> Option<wire::Receipt> {
         let statement = Statement::parse(&request.attested.as_ref()?.statement).ok()?;
-        let stated = {
-            let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-            state.check_statement(request.kind(), &statement).ok().flatten()?
+        let stated = self.intake.state().check_statement(request.kind(), &statement).ok()?.1?;
+        (statement.office == office).then(|| self.intake.reader.receipt(stated).ok())?
+    }
+
+    /// Takes a small event of an office, within its share.
+    async fn enter(&self, office: OfficeId, lane: Lane, event: Event) -> Result<wire::Receipt, Refusal> {
+        self.intake.shares.take(office, lane, 0).await?;
+        self.intake.exchange.commit(Ticket { lane, office, bytes: 1024 }, event).await
+    }
+}
+
+fn no_envelope() -> Refusal {
+    Refusal::new(RefusalCode::MalformedEnvelope, "there is no envelope")
+}
+
+/// Reads a stream of envelopes within the office's share and puts each in line; the answers follow in order.
+async fn read_submissions(
+    intake: Arc<Intake>,
+    office: OfficeId,
+    mut requests: Streaming<wire::SubmitRequest>,
+    taken: mpsc::Sender<Result<crate::intake::Taken, Refusal>>,
+) {
+    while let Ok(place) = taken.reserve().await {
+        let Ok(Some(request)) = requests.message().await else { return };
+        let Some(envelope) = request.envelope else {
+            place.send(Err(no_envelope()));
+            continue;
         };
-        (statement.office == office).then(|| self.deliverer.reader.receipt(stated).ok())?
-    }
-
-    /// Streams are for offices that are enrolled now.
-    fn enrolled<T>(&self, request: &Request<T>) -> Result<OfficeId, Refusal> {
-        let office = office(request)?;
-        let directory = self.directory();
-        let record = directory.office(office, directory.size());
-        let unknown = || Refusal::new(RefusalCode::UnknownOriginator, format!("{office} has no valid office record"));
-        record.map(|_| office).ok_or_else(unknown)
-    }
-
-    fn directory(&self) -> std::sync::RwLockReadGuard<'_, Directory> {
-        self.directory.read().unwrap_or_else(PoisonError::into_inner)
+        let (lane, bytes) = Intake::weight(&envelope);
+        intake.shares.take_patiently(office, lane, bytes).await;
+        place.send(Ok(intake.take(office, envelope)));
     }
 }
 
@@ -106,22 +123,66 @@ impl Service {
 impl exchange_server::Exchange for Service {
     async fn submit(&self, request: Request<wire::SubmitRequest>) -> Result<Response<wire::SubmitResponse>, Status> {
         let office = office(&request)?;
-        let missing = || Refusal::new(RefusalCode::MalformedEnvelope, "there is no envelope");
-        let envelope = request.into_inner().envelope.ok_or_else(missing)?;
-        if let Some(receipt) = self.known_message(office, &envelope) {
-            return Ok(Response::new(wire::SubmitResponse { receipt: Some(receipt) }));
-        }
-        let admitted = admit::admit(Submission { office, envelope }, &self.directory(), self.clock.now());
-        let admitted = admitted.inspect_err(|refusal| tracing::info!(%office, code = %refusal.code, "refused"))?;
-        let receipt = self.exchange.commit(Event::Submit(Box::new(admitted))).await?;
+        let _place = self.intake.shares.call(office).inspect_err(|refusal| note(office, refusal))?;
+        let envelope = request.into_inner().envelope.ok_or_else(no_envelope)?;
+        let (lane, bytes) = Intake::weight(&envelope);
+        self.intake.shares.take(office, lane, bytes).await.inspect_err(|refusal| note(office, refusal))?;
+        let taken = self.intake.take(office, envelope);
+        let receipt = self.intake.answer(taken).await?;
         Ok(Response::new(wire::SubmitResponse { receipt: Some(receipt) }))
+    }
+
+    type SubmitStreamStream = ReceiverStream<Result<wire::SubmitAnswer, Status>>;
+
+    async fn submit_stream(
+        &self,
+        request: Request<Streaming<wire::SubmitRequest>>,
+    ) -> Result<Response<Self::SubmitStreamStream>, Status> {
+        let office = self.enrolled(&request)?;
+        let place = self.intake.shares.call(office)?;
+        let (sender, mut taken) = mpsc::channel(UNANSWERED);
+        let (answers, stream) = mpsc::channel(UNANSWERED);
+        tokio::spawn(read_submissions(Arc::clone(&self.intake), office, request.into_inner(), sender));
+        let intake = Arc::clone(&self.intake);
+        let mut stopping = self.deliverer.stopping.clone();
+        tokio::spawn(async move {
+            let _place = place;
+            let mut position = 0;
+            loop {
+                let next = tokio::select! {
+                    next = taken.recv() => next,
+                    _ = stopping.wait_for(|stopping| *stopping) => None,
+                };
+                let Some(next) = next else { return };
+                let answer = match next {
+                    Ok(taken) => intake.answer(taken).await,
+                    Err(refusal) => Err(refusal),
+                };
+                let answer = match answer {
+                    Ok(receipt) => wire::submit_answer::Answer::Receipt(receipt),
+                    Err(refusal) => wire::submit_answer::Answer::Refusal(refusal.to_answer()),
+                };
+                if answers.send(Ok(wire::SubmitAnswer { position, answer: Some(answer) })).await.is_err() {
+                    return;
+                }
+                position += 1;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
     }
 
     type ReceiveStream = ReceiverStream<Result<wire::Delivery, Status>>;
 
-    async fn receive(&self, request: Request<wire::ReceiveRequest>) -> Result<Response<Self::ReceiveStream>, Status> {
+    async fn receive(
+        &self,
+        request: Request<Streaming<wire::ReceiveRequest>>,
+    ) -> Result<Response<Self::ReceiveStream>, Status> {
         let office = self.enrolled(&request)?;
-        Ok(Response::new(ReceiverStream::new(self.deliverer.clone().receive(office))))
+        let mut requests = request.into_inner();
+        let no_lane = || Refusal::new(RefusalCode::MalformedEnvelope, "the first request names no lane");
+        let first = requests.message().await?.ok_or_else(no_lane)?;
+        let lane = Lane::from_wire(first.lane).ok_or_else(no_lane)?;
+        Ok(Response::new(ReceiverStream::new(self.deliverer.clone().receive(office, lane, first.credit, requests))))
     }
 
     async fn attest(&self, request: Request<wire::AttestRequest>) -> Result<Response<wire::AttestResponse>, Status> {
@@ -130,10 +191,21 @@ impl exchange_server::Exchange for Service {
         if let Some(receipt) = self.known_statement(office, &request) {
             return Ok(Response::new(wire::AttestResponse { receipt: Some(receipt) }));
         }
-        let admitted = admit::admit_statement(office, request, &self.directory());
-        let admitted = admitted.inspect_err(|refusal| tracing::info!(%office, code = %refusal.code, "refused"))?;
-        let receipt = self.exchange.commit(Event::Attest(Box::new(admitted))).await?;
+        let admitted = admit::admit_statement(office, request, &self.intake.directory(), self.intake.marks(office));
+        let admitted = admitted.inspect_err(|refusal| note(office, refusal))?;
+        let lane = self.intake.lane(admitted.statement.message_id);
+        let receipt = self.enter(office, lane, Event::Attest(Box::new(admitted))).await?;
         Ok(Response::new(wire::AttestResponse { receipt: Some(receipt) }))
+    }
+
+    async fn rewrap(&self, request: Request<wire::RewrapRequest>) -> Result<Response<wire::RewrapResponse>, Status> {
+        let office = office(&request)?;
+        let marks = self.intake.marks(office);
+        let admitted = admit::admit_rewrap(office, request.into_inner(), &self.intake.directory(), marks);
+        let admitted = admitted.inspect_err(|refusal| note(office, refusal))?;
+        let lane = self.intake.lane(admitted.statement.message_id);
+        let receipt = self.enter(office, lane, Event::Rewrap(Box::new(admitted))).await?;
+        Ok(Response::new(wire::RewrapResponse { receipt: Some(receipt) }))
     }
 
     type EvidenceStream = ReceiverStream<Result<wire::EvidenceItem, Status>>;
@@ -146,16 +218,42 @@ impl exchange_server::Exchange for Service {
         let from = LogIndex(request.into_inner().from_index);
         Ok(Response::new(ReceiverStream::new(self.deliverer.clone().evidence(office, from))))
     }
+
+    async fn numbers(&self, request: Request<wire::NumbersRequest>) -> Result<Response<wire::NumbersResponse>, Status> {
+        let office = self.enrolled(&request)?;
+        self.intake.shares.take(office, Lane::Bulk, 0).await?;
+        let channels = numbers::of(&self.intake.state(), office)?;
+        Ok(Response::new(wire::NumbersResponse { channels }))
+    }
+
+    type RedeliverStream = ReceiverStream<Result<wire::Delivery, Status>>;
+
+    async fn redeliver(
+        &self,
+        request: Request<wire::RedeliverRequest>,
+    ) -> Result<Response<Self::RedeliverStream>, Status> {
+        let office = self.enrolled(&request)?;
+        self.intake.shares.take(office, Lane::Bulk, 0).await?;
+        let request = request.into_inner();
+        if request.numbers.len() > limits::REDELIVERIES {
+            let detail = format!("more than {} numbers at once", limits::REDELIVERIES);
+            return Err(Refusal::new(RefusalCode::TooLarge, detail).into());
+        }
+        let entries = numbers::entries(&self.intake.state(), office, &request)?;
+        Ok(Response::new(ReceiverStream::new(self.deliverer.clone().again(entries))))
+    }
 }
 
 #[tonic::async_trait]
 impl directory_server::Directory for Service {
     async fn publish(&self, request: Request<wire::PublishRequest>) -> Result<Response<wire::PublishResponse>, Status> {
         // Who brings a record does not matter; who signed it does.
-        office(&request)?;
+        let office = office(&request)?;
+        self.intake.shares.take(office, Lane::Bulk, 0).await?;
         let missing = || Refusal::new(RefusalCode::BadRecord, "there is no record");
         let record = request.into_inner().record.ok_or_else(missing)?;
-        let receipt = self.directory_log.commit(record).await?;
+        let ticket = Ticket { lane: Lane::Bulk, office, bytes: 1024 };
+        let receipt = self.directory_log.commit(ticket, record).await?;
         Ok(Response::new(wire::PublishResponse { receipt: Some(receipt) }))
     }
 }

@@ -1,11 +1,18 @@
-//! What the broker says of itself on its local socket.
+//! What the broker says of itself on its local socket: how much there is, what waits, and what is wrong.
 
-use std::sync::Arc;
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+};
 
-use liaison_log::reader::LogReader;
+use liaison_log::{
+    disk::{Disk as _, OsDisk},
+    reader::LogReader,
+};
+use liaison_proto::{clock::Clock, ids::OfficeId};
 use serde_json::{Value, json};
 
-use crate::queue::Queue;
+use crate::{connections::Connections, identity::Party, index::SledIndex, queue::Queue, revocation::Revocations};
 
 /// What `status` is answered from.
 #[derive(Clone)]
@@ -16,21 +23,79 @@ pub struct StatusSource {
     pub exchange: Arc<LogReader>,
     /// What waits.
     pub queue: Arc<Queue>,
+    /// Who is connected.
+    pub connections: Arc<Connections>,
+    /// Revocation lists.
+    pub revocations: Arc<RwLock<Revocations>>,
+    /// Why the newest certificate is not used, if it is not.
+    pub certificate_problem: Arc<Mutex<Option<String>>>,
+    /// The index.
+    pub index: Arc<SledIndex>,
+    /// What recovery found that an operator should know.
+    pub recovered: Vec<String>,
+    /// The data directory.
+    pub data: PathBuf,
+    /// Bytes that must stay free.
+    pub reserve: u64,
     /// Address for nodes and auditors.
     pub address: String,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
 }
 
 impl StatusSource {
-    /// Sizes and queues, without content or persons.
+    /// Bytes that can still be written.
+    #[must_use]
+    pub fn available(&self) -> u64 {
+        OsDisk::new(&self.data).available().unwrap_or(0)
+    }
+
+    /// What a human should look after, a line each.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = self.recovered.clone();
+        let available = self.available();
+        if available < self.reserve {
+            problems.push(format!(
+                "the disk is full: {} MiB are free and {} MiB must stay free; nothing is accepted until there is room",
+                available >> 20,
+                self.reserve >> 20
+            ));
+        }
+        problems.extend(self.certificate_problem.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        let revocations = self.revocations.read().unwrap_or_else(PoisonError::into_inner);
+        problems.extend(revocations.problems(self.clock.now()));
+        let mut away: Vec<(OfficeId, usize)> = Vec::new();
+        for (office, _, count) in self.queue.waiting() {
+            match away.last_mut() {
+                Some((last, sum)) if *last == office => *sum += count,
+                _ => away.push((office, count)),
+            }
+        }
+        for (office, count) in away {
+            if !self.connections.has(&Party::Office(office)) {
+                problems.push(format!("{office} is not connected, and {count} messages wait for it"));
+            }
+        }
+        problems
+    }
+
+    /// Sizes, queues and problems, without content or persons.
     #[must_use]
     pub fn to_json(&self) -> Value {
-        let waiting: serde_json::Map<String, Value> =
-            self.queue.waiting().into_iter().map(|(office, count)| (office.to_string(), json!(count))).collect();
+        let mut waiting = serde_json::Map::new();
+        for (office, lane, count) in self.queue.waiting() {
+            let lanes = waiting.entry(office.to_string()).or_insert_with(|| json!({}));
+            lanes[json!(lane).as_str().unwrap_or_default()] = json!(count);
+        }
         json!({
             "listening": self.address,
             "directory_entries": self.directory.checkpoint().size(),
             "exchange_entries": self.exchange.checkpoint().size(),
+            "connections": self.connections.count(),
             "waiting": waiting,
+            "index_bytes": self.index.size_on_disk(),
+            "problems": self.problems(),
         })
     }
 }
@@ -39,16 +104,27 @@ impl StatusSource {
 #[must_use]
 pub fn to_text(status: &Value) -> String {
     let mut text = format!(
-        "listening on {}\ndirectory log: {} entries\nexchange log:  {} entries\n",
+        "listening on {}, {} connections\ndirectory log: {} entries\nexchange log:  {} entries\n",
         status["listening"].as_str().unwrap_or("-"),
+        status["connections"],
         status["directory_entries"],
         status["exchange_entries"],
     );
     match status["waiting"].as_object().filter(|waiting| !waiting.is_empty()) {
         None => text.push_str("nothing waits for delivery\n"),
         Some(waiting) => {
-            for (office, count) in waiting {
-                text.push_str(&format!("waiting for {office}: {count}\n"));
+            for (office, lanes) in waiting {
+                let lanes = lanes.as_object().into_iter().flatten();
+                let counts: Vec<String> = lanes.map(|(lane, count)| format!("{count} {lane}")).collect();
+                text.push_str(&format!("waiting for {office}: {}\n", counts.join(", ")));
+            }
+        }
+    }
+    match status["problems"].as_array().filter(|problems| !problems.is_empty()) {
+        None => text.push_str("no problems\n"),
+        Some(problems) => {
+            for problem in problems {
+                text.push_str(&format!("PROBLEM: {}\n", problem.as_str().unwrap_or_default()));
             }
         }
     }

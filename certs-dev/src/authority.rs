@@ -1,8 +1,9 @@
 //! X.509: CAs and the certificates they issue. All keys are ECDSA P-256, which every gRPC stack and browser takes.
 
+use liaison_proto::sha256;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, NameConstraints, PKCS_ECDSA_P256_SHA256,
+    Issuer, KeyPair, KeyUsagePurpose, NameConstraints, PKCS_ECDSA_P256_SHA256, PublicKeyData as _, SerialNumber,
 };
 use time::{Duration, OffsetDateTime};
 
@@ -40,6 +41,8 @@ pub struct Issued {
     pub certificate: String,
     /// PKCS #8.
     pub key: String,
+    /// Serial number, as revocation lists name it.
+    pub serial: Vec<u8>,
 }
 
 /// A certification authority.
@@ -85,9 +88,9 @@ impl Authority {
     /// # Errors
     /// When the certificate cannot be made.
     pub fn issue(&self, names: &[String], usage: Use, validity: Validity) -> Result<Issued, CertsError> {
-        let (params, key) = leaf(names, usage, validity)?;
+        let (params, key, serial) = leaf(names, usage, validity)?;
         let certificate = params.signed_by(&key, &Issuer::from_params(&self.params, &self.key))?;
-        Ok(Issued { certificate: certificate.pem(), key: key.serialize_pem() })
+        Ok(Issued { certificate: certificate.pem(), key: key.serialize_pem(), serial })
     }
 }
 
@@ -96,8 +99,8 @@ impl Authority {
 /// # Errors
 /// When the certificate cannot be made.
 pub fn self_signed(names: &[String], usage: Use, validity: Validity) -> Result<Issued, CertsError> {
-    let (params, key) = leaf(names, usage, validity)?;
-    Ok(Issued { certificate: params.self_signed(&key)?.pem(), key: key.serialize_pem() })
+    let (params, key, serial) = leaf(names, usage, validity)?;
+    Ok(Issued { certificate: params.self_signed(&key)?.pem(), key: key.serialize_pem(), serial })
 }
 
 fn base(name: &str, validity: Validity) -> Result<CertificateParams, CertsError> {
@@ -109,7 +112,7 @@ fn base(name: &str, validity: Validity) -> Result<CertificateParams, CertsError>
     Ok(params)
 }
 
-fn leaf(names: &[String], usage: Use, validity: Validity) -> Result<(CertificateParams, KeyPair), CertsError> {
+fn leaf(names: &[String], usage: Use, validity: Validity) -> Result<(CertificateParams, KeyPair, Vec<u8>), CertsError> {
     let mut params = CertificateParams::new(names.to_vec())?;
     params.distinguished_name = DistinguishedName::new();
     // The common name is ignored by every party; it is for people who look at the certificate.
@@ -122,5 +125,10 @@ fn leaf(names: &[String], usage: Use, validity: Validity) -> Result<(Certificate
         Use::Server => ExtendedKeyUsagePurpose::ServerAuth,
     }];
     params.use_authority_key_identifier_extension = true;
-    Ok((params, KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?))
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    // Of the key, which is random; positive, and with a first byte that its encoding keeps.
+    let mut serial = sha256(&[key.der_bytes()])[..16].to_vec();
+    serial[0] = serial[0] & 0x3f | 0x40;
+    params.serial_number = Some(SerialNumber::from(serial.clone()));
+    Ok((params, key, serial))
 }

@@ -11,7 +11,8 @@ use crate::{
     files::write_tls,
 };
 
-/// Writes every bad certificate below `directory`, each in a folder that says what is wrong with it.
+/// Writes every bad certificate below `directory`, each in a folder that says what is wrong with it. Returns the serial
+/// number of the revoked one, for the victim's country's list.
 ///
 /// # Errors
 /// When a certificate cannot be made or written.
@@ -22,7 +23,7 @@ pub fn write(
     victim: OfficeId,
     other: OfficeId,
     now: OffsetDateTime,
-) -> Result<(), CertsError> {
+) -> Result<Vec<u8>, CertsError> {
     let ca = |office: OfficeId| {
         authorities.get(&office.country()).ok_or_else(|| CertsError::Members(format!("no country for {office}")))
     };
@@ -32,7 +33,11 @@ pub fn write(
     let past = Validity { not_before: now - Duration::days(30), not_after: now - Duration::days(1) };
     let future = Validity { not_before: now + Duration::days(1), not_after: now + Duration::days(30) };
     let two_names = vec![victim.dns_name(domain), other.dns_name(domain)];
-    let bad: [(&str, Issued); 9] = [
+    let revoked = own.issue(&name, Use::Client, good)?;
+    let revoked_serial = revoked.serial.clone();
+    let bad: [(&str, Issued); 10] = [
+        // On its CA's list.
+        ("revoked", revoked),
         ("expired", own.issue(&name, Use::Client, past)?),
         ("not-yet-valid", own.issue(&name, Use::Client, future)?),
         ("self-signed", self_signed(&name, Use::Client, good)?),
@@ -49,5 +54,5 @@ pub fn write(
     for (what, issued) in bad {
         write_tls(&directory.join(what), &issued)?;
     }
-    Ok(())
+    Ok(revoked_serial)
 }

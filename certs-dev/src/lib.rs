@@ -12,6 +12,7 @@ pub mod bad;
 pub mod cli;
 mod files;
 pub mod members;
+pub mod revocation;
 pub mod roles;
 
 use std::{io, path::PathBuf};

@@ -27,6 +27,7 @@ use crate::{
     bad,
     files::{create_dir, private_file, write_file, write_tls},
     members::{Members, OfficeMember, OfficerMember},
+    revocation::{self, List},
 };
 
 const CERTIFICATE_DAYS: i64 = 365;
@@ -126,7 +127,8 @@ impl Maker<'_> {
             self.make_office(office, domain, &authorities, &signers)?;
         }
         if let [victim, other, ..] = bad_pair(members).as_slice() {
-            bad::write(&self.out.join("bad"), domain, &authorities, *victim, *other, self.utc)?;
+            let revoked = bad::write(&self.out.join("bad"), domain, &authorities, *victim, *other, self.utc)?;
+            self.write_lists(members, victim.country(), &revoked)?;
         }
         let offices = members.office.iter().map(|office| office.id).collect();
         Ok(Made { fingerprint: charter.fingerprint(), offices })
@@ -148,6 +150,19 @@ impl Maker<'_> {
         }
         let entry = BrokerEntry { tls_name, ca: ca.certificate().to_owned(), evidence_key: public(&evidence) };
         Ok((entry, logs))
+    }
+
+    /// A revocation list of every CA; one country's names one certificate.
+    fn write_lists(&self, members: &Members, country: Country, revoked: &[u8]) -> Result<(), CertsError> {
+        let directory = self.out.join("crl");
+        create_dir(&directory)?;
+        for member in &members.country {
+            let own = if member.code == country { vec![revoked.to_vec()] } else { Vec::new() };
+            let list = List::new(own, self.utc).sign(&self.out.join("countries").join(member.code.as_str()))?;
+            revocation::put(&directory, &revocation::file_name(member.code), &list)?;
+        }
+        let list = List::new(Vec::new(), self.utc).sign(&self.out.join("auditors"))?;
+        revocation::put(&directory, "auditors.crl", &list)
     }
 
     fn make_auditors(&self, members: &Members) -> Result<AuditorsEntry, CertsError> {

@@ -2,11 +2,18 @@
 
 use std::{io, sync::Arc};
 
-use liaison_proto::{Bytes, clock::UnixMillis, ids::LogIndex, refusal::Refusal, wire};
+use liaison_proto::{
+    Bytes,
+    clock::UnixMillis,
+    ids::LogIndex,
+    refusal::{Refusal, RefusalCode},
+    wire,
+};
 use tlog_tiles::tlog::record_hash;
 
 use crate::{
     checkpoint::CheckpointSigner,
+    disk::Disk,
     journal::{Journal, Position, sync_both},
     reader::{EntryRecord, LogReader, PublishError},
     record::{SignedMark, kind},
@@ -68,6 +75,14 @@ pub trait Sequencer: Send + 'static {
 
     /// The leaf is durable and signed: it may be acted on.
     fn logged(&mut self, logged: &Logged);
+
+    /// The log is closed cleanly and was recorded in full.
+    ///
+    /// # Errors
+    /// When what belongs to the log beside its journals could not be closed; they are not concerned.
+    fn close(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A durable, signed leaf. Only the log makes these.
@@ -123,6 +138,11 @@ pub struct Log<S: Sequencer> {
     pub(crate) last_time: UnixMillis,
     pub(crate) last_mark: Option<SignedMark>,
     pub(crate) poisoned: bool,
+    pub(crate) disk: Arc<dyn Disk>,
+    /// Bytes that must be left on the disk for a batch to be begun.
+    pub(crate) reserve_bytes: u64,
+    /// Whether the last batch was turned away for want of room.
+    pub(crate) full: bool,
 }
 
 /// The answer to one event.
@@ -154,11 +174,29 @@ impl<S: Sequencer> Log<S> {
         if self.poisoned {
             return Err(io::Error::other("the log stopped after an earlier failure").into());
         }
+        if !self.has_room()? {
+            let refusal = || Refusal::new(RefusalCode::StorageFull, "the broker's disk is full; nothing was accepted");
+            return Ok(events.iter().map(|_| Err(refusal())).collect());
+        }
         // Set until the batch went through: whatever leaves early leaves the log stopped.
         self.poisoned = true;
         let answers = self.commit_batch(events, now)?;
         self.poisoned = false;
         Ok(answers)
+    }
+
+    /// Looks before a batch is begun: a write that fails half-way would stop the log. Comes back by itself when there
+    /// is room again.
+    fn has_room(&mut self) -> io::Result<bool> {
+        let available = self.disk.available()?;
+        let full = available < self.reserve_bytes;
+        if full && !self.full {
+            tracing::error!(available, reserve = self.reserve_bytes, "the disk is full: nothing is accepted");
+        } else if self.full && !full {
+            tracing::info!(available, "there is room on the disk again");
+        }
+        self.full = full;
+        Ok(!full)
     }
 
     fn commit_batch(&mut self, events: Vec<S::Event>, now: UnixMillis) -> Result<Vec<Answer>, CommitError> {
@@ -229,6 +267,15 @@ impl<S: Sequencer> Log<S> {
         sync_both(self.leaves.as_mut(), self.bodies.as_mut())?;
         self.poisoned = false;
         Ok(())
+    }
+
+    /// Closes the log after its last batch.
+    ///
+    /// # Errors
+    /// [`CommitError`]: the next start recovers.
+    pub fn close(mut self) -> Result<(), CommitError> {
+        self.record_signed()?;
+        Ok(self.sequencer.close()?)
     }
 
     /// Hashes what the journal now holds, signs, and makes it visible.

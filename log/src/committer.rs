@@ -1,40 +1,70 @@
-//! The one thread that writes a log. Callers hand it events and await the answers; what waits is committed together.
+//! The one thread that writes a log. Callers hand it events and await the answers; what waits is committed together, in
+//! fair shares.
 
-use std::{sync::Arc, thread};
+use std::{sync::Arc, thread, time::Duration};
 
 use liaison_proto::{
     clock::Clock,
     failure::chain,
     refusal::{Refusal, RefusalCode},
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
-use crate::commit::{Answer, Log, Sequencer};
+use crate::{
+    commit::{Answer, Log, Sequencer},
+    fair::{Bounds, FairQueue, NotTaken, Ticket},
+};
 
 /// Events committed together at most: the batch that a disk of 2026 syncs in half a millisecond.
 pub const MAX_BATCH: usize = 256;
-/// Events that may wait; more are refused with a retryable refusal.
-pub const MAX_WAITING: usize = 4096;
+/// Bytes committed together, about: what a FLASH behind them has to wait for.
+pub const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// Events that may wait: of one office in a lane, and in a lane. Each holds at most an envelope.
+const WAITING: Bounds = Bounds { office: 256, lane: 4096 };
+/// When to come again with what does not fit.
+const CROWDED: Duration = Duration::from_millis(250);
 
 struct Request<E> {
     event: E,
     answer: oneshot::Sender<Answer>,
 }
 
+/// Closes the queue with the last handle.
+struct Open<E>(Arc<FairQueue<Request<E>>>);
+
+impl<E> Drop for Open<E> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
 /// A handle to the committing thread.
 pub struct Committer<E> {
-    requests: mpsc::Sender<Request<E>>,
+    open: Arc<Open<E>>,
     stopped: watch::Receiver<bool>,
 }
 
 impl<E> Clone for Committer<E> {
     fn clone(&self) -> Self {
-        Self { requests: self.requests.clone(), stopped: self.stopped.clone() }
+        Self { open: Arc::clone(&self.open), stopped: self.stopped.clone() }
     }
 }
 
 fn stopped() -> Refusal {
     Refusal::new(RefusalCode::Unavailable, "the log has stopped")
+}
+
+/// An answer that is not there yet.
+pub struct Promised(oneshot::Receiver<Answer>);
+
+impl Promised {
+    /// The receipt: the leaf is durable and signed then.
+    ///
+    /// # Errors
+    /// The sequencer's refusal, `STORAGE_FULL`, or `UNAVAILABLE` when the log has stopped.
+    pub async fn answer(self) -> Answer {
+        self.0.await.unwrap_or_else(|_| Err(stopped()))
+    }
 }
 
 impl<E: Send + 'static> Committer<E> {
@@ -43,26 +73,47 @@ impl<E: Send + 'static> Committer<E> {
     /// # Errors
     /// When the thread cannot be started.
     pub fn start<S: Sequencer<Event = E>>(log: Log<S>, clock: Arc<dyn Clock>) -> std::io::Result<Self> {
-        let (requests, waiting) = mpsc::channel(MAX_WAITING);
+        let queue = Arc::new(FairQueue::new(WAITING));
+        let waiting = Arc::clone(&queue);
         let (stop, stopped) = watch::channel(false);
         thread::Builder::new().name("committer".into()).spawn(move || {
-            run(log, waiting, clock.as_ref());
+            run(log, &waiting, clock.as_ref());
+            // Whoever still waits is answered by the end of its request.
+            waiting.close();
+            while !waiting.try_batch(MAX_BATCH, usize::MAX).is_empty() {}
             stop.send_replace(true);
         })?;
-        Ok(Self { requests, stopped })
+        Ok(Self { open: Arc::new(Open(queue)), stopped })
+    }
+
+    /// Puts an event in line. Events of one office and lane are committed in the order of their calls.
+    ///
+    /// # Errors
+    /// `TOO_MANY` when too much of this office waits, or `UNAVAILABLE` when too much waits at all or the log has stopped.
+    pub fn promise(&self, ticket: Ticket, event: E) -> Result<Promised, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.open.0.push(ticket, Request { event, answer }).map_err(|why| match why {
+            NotTaken::OfficeFull => {
+                Refusal::new(RefusalCode::TooMany, "too much of this office waits for the log").after(CROWDED)
+            }
+            NotTaken::LaneFull => Refusal::new(RefusalCode::Unavailable, "too much waits for the log").after(CROWDED),
+            NotTaken::Closed => stopped(),
+        })?;
+        Ok(Promised(answered))
     }
 
     /// Commits an event and returns its receipt: the leaf is durable and signed then.
     ///
     /// # Errors
-    /// The sequencer's refusal, `TOO_MANY` when too much waits, or `UNAVAILABLE` when the log has stopped.
-    pub async fn commit(&self, event: E) -> Answer {
-        let (answer, answered) = oneshot::channel();
-        self.requests.try_send(Request { event, answer }).map_err(|e| match e {
-            mpsc::error::TrySendError::Full(_) => Refusal::new(RefusalCode::TooMany, "too much waits for the log"),
-            mpsc::error::TrySendError::Closed(_) => stopped(),
-        })?;
-        answered.await.unwrap_or_else(|_| Err(stopped()))
+    /// As [`Self::promise`] and [`Promised::answer`].
+    pub async fn commit(&self, ticket: Ticket, event: E) -> Answer {
+        self.promise(ticket, event)?.answer().await
+    }
+
+    /// How many events wait, per lane.
+    #[must_use]
+    pub fn waiting(&self) -> [usize; 3] {
+        self.open.0.waiting()
     }
 
     /// Completes when the thread has ended.
@@ -71,35 +122,33 @@ impl<E: Send + 'static> Committer<E> {
         // An error means that the thread is gone, too.
         let _ = stopped.wait_for(|stopped| *stopped).await;
     }
+
+    /// Nothing more is taken; completes when what waited is committed and the log is closed.
+    pub async fn close(&self) {
+        self.open.0.close();
+        self.stopped().await;
+    }
 }
 
-fn run<S: Sequencer>(mut log: Log<S>, mut waiting: mpsc::Receiver<Request<S::Event>>, clock: &dyn Clock) {
+fn run<S: Sequencer>(mut log: Log<S>, waiting: &FairQueue<Request<S::Event>>, clock: &dyn Clock) {
     let mut unrecorded = false;
     loop {
-        let first = match waiting.try_recv() {
-            Ok(first) => first,
-            Err(mpsc::error::TryRecvError::Disconnected) => break,
-            Err(mpsc::error::TryRecvError::Empty) => {
-                // Idle: what was signed last is recorded now rather than with the next batch.
-                if std::mem::take(&mut unrecorded)
-                    && let Err(error) = log.record_signed()
-                {
-                    tracing::error!(error = chain(&error), "the log has stopped");
-                    return;
-                }
-                match waiting.blocking_recv() {
-                    Some(first) => first,
-                    None => break,
-                }
+        let mut requests = waiting.try_batch(MAX_BATCH, MAX_BATCH_BYTES);
+        if requests.is_empty() {
+            // Idle: what was signed last is recorded now rather than with the next batch.
+            if std::mem::take(&mut unrecorded)
+                && let Err(error) = log.record_signed()
+            {
+                tracing::error!(error = chain(&error), "the log has stopped");
+                return;
             }
-        };
-        let (mut events, mut answers) = (vec![first.event], vec![first.answer]);
-        while events.len() < MAX_BATCH
-            && let Ok(next) = waiting.try_recv()
-        {
-            events.push(next.event);
-            answers.push(next.answer);
+            match waiting.wait_batch(MAX_BATCH, MAX_BATCH_BYTES) {
+                Some(next) => requests = next,
+                None => break,
+            }
         }
+        let (events, answers): (Vec<_>, Vec<_>) =
+            requests.into_iter().map(|request| (request.event, request.answer)).unzip();
         match log.commit(events, clock.now()) {
             Ok(results) => {
                 // A caller that has gone away finds its receipt when it retries.
@@ -112,7 +161,7 @@ fn run<S: Sequencer>(mut log: Log<S>, mut waiting: mpsc::Receiver<Request<S::Eve
             }
         }
     }
-    if let Err(error) = log.record_signed() {
-        tracing::error!(error = chain(&error), "the signed size could not be recorded at the end");
+    if let Err(error) = log.close() {
+        tracing::error!(error = chain(&error), "the log could not be closed cleanly");
     }
 }

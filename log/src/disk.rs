@@ -67,6 +67,11 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// When the device fails.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Bytes that can still be written.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn available(&self) -> io::Result<u64>;
 }
 
 /// Reads a whole file.
@@ -184,5 +189,10 @@ impl Disk for OsDisk {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         std::fs::rename(self.root.join(from), self.root.join(to))
+    }
+
+    fn available(&self) -> io::Result<u64> {
+        let found = rustix::fs::statvfs(&self.root)?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
     }
 }

@@ -1,228 +1,331 @@
 //! The rules of the exchange log as a state machine over its entries. The broker decides by it, recovery rebuilds it,
-//! the auditor replays it: one set of rules.
+//! the auditor replays it: one set of rules. Its rows are in an [`Index`]; what must be done at a time is in memory.
 
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 
 use liaison_proto::{
-    clock::UnixMillis,
-    ids::{Channel, Lane, LogIndex, MessageId, OfficeId},
-    wire::{CannotOpenReason, StatementKind},
+    clock::{DAY_MS, UnixMillis},
+    header::Core,
+    ids::{Channel, LogIndex, MessageId, OfficeId},
+    limits,
+    wire::{CannotOpenReason, Kind, Mark, NonDeliveryReason, StatementKind},
 };
 
-use crate::leaf::{Event, ExchangeLeaf, Statement};
+use crate::{
+    index::{Applied, Batch, Index, IndexError, MemoryIndex, MessageState, RecipientState},
+    leaf::{Event, ExchangeLeaf, NonDelivery, RewrapStatement, Statement},
+};
 
-/// A rule of the exchange log that an entry breaks.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Violation {
-    /// Leaf time decreased.
-    #[error("its time is before the entry before it")]
-    TimeWentBack,
-    /// The directory size it was judged by decreased.
-    #[error("it was judged by a smaller directory than the entry before it")]
-    DirectoryWentBack,
-    /// A message id was accepted a second time.
-    #[error("message {0} was accepted before")]
-    AcceptedTwice(MessageId),
-    /// A channel number is not the next one.
-    #[error("number {found} on the channel {from} -> {to} {lane:?} where {expected} is next")]
-    NumberOutOfTurn {
-        /// Originator.
-        from: OfficeId,
-        /// Recipient.
-        to: OfficeId,
-        /// Lane.
-        lane: Lane,
-        /// What the entry says.
-        found: u64,
-        /// What it should say.
-        expected: u64,
-    },
-    /// A statement about a message that was not accepted, or not for this office, or at another index.
-    #[error("a statement about a message that was not accepted for {0}")]
-    NotAccepted(OfficeId),
-    /// The statement's header hash or number is not the accepted one's.
-    #[error("a statement of {0} that contradicts the ACCEPTED entry")]
-    StatementDiffers(OfficeId),
-    /// The same statement a second time.
-    #[error("{0} has stated the same before")]
-    StatedTwice(OfficeId),
-    /// RETRIEVED or CANNOT_OPEN before DELIVERED.
-    #[error("{0} states an opening before a delivery")]
-    NotDelivered(OfficeId),
+mod rules;
+
+pub use rules::Violation;
+
+/// The state that the exchange log's entries add up to.
+pub struct ExchangeState {
+    index: Box<dyn Index>,
+    applied: Applied,
+    /// Undelivered messages by the time at which they expire; withdrawn ones are due at once.
+    due: BTreeSet<(UnixMillis, MessageId, OfficeId)>,
+    /// Messages by the time at which their ids need not be remembered any more; none when all are.
+    horizon: Option<BTreeSet<(UnixMillis, MessageId)>>,
 }
 
-/// Where a message stands with one recipient.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecipientState {
-    /// The recipient.
-    pub office: OfficeId,
-    /// Number on the channel.
-    pub number: u64,
-    /// DELIVERED entry.
-    pub delivered: Option<LogIndex>,
-    /// RETRIEVED entry.
-    pub retrieved: Option<LogIndex>,
-    /// CANNOT_OPEN entry.
-    pub cannot_open: Option<LogIndex>,
-}
-
-/// What the log knows of a message.
-#[derive(Clone, Debug)]
-pub struct MessageState {
-    /// ACCEPTED entry.
-    pub accepted: LogIndex,
-    /// SHA-256 of the header.
-    pub header_sha256: [u8; 32],
-    /// Originator.
-    pub from: OfficeId,
-    /// Lane.
-    pub lane: Lane,
-    /// In the order of the header.
-    pub recipients: Vec<RecipientState>,
-}
-
-impl MessageState {
-    /// Where it stands with one recipient.
-    #[must_use]
-    pub fn recipient(&self, office: OfficeId) -> Option<&RecipientState> {
-        self.recipients.iter().find(|recipient| recipient.office == office)
+impl Default for ExchangeState {
+    /// The empty state, in memory, which forgets nothing.
+    fn default() -> Self {
+        let index = Box::<MemoryIndex>::default();
+        Self { index, applied: Applied::default(), due: BTreeSet::new(), horizon: None }
     }
 }
 
-/// The state that the exchange log's entries add up to.
-#[derive(Clone, Debug, Default)]
-pub struct ExchangeState {
-    time: UnixMillis,
-    directory_size: u64,
-    channels: HashMap<Channel, u64>,
-    messages: HashMap<MessageId, MessageState>,
+/// The message that an accepted one takes back: WITHDRAW, and RECALL, which also asks to erase.
+#[must_use]
+pub fn withdraws(core: &Core) -> Option<MessageId> {
+    matches!(core.kind, Kind::Withdraw | Kind::Recall).then_some(core.in_reply_to).flatten()
+}
+
+/// When an accepted message expires.
+fn expires(core: &Core, accepted: UnixMillis) -> UnixMillis {
+    let longest = accepted.plus(limits::DELIVERY_DAYS * DAY_MS);
+    core.retain_until.map_or(longest, |until| until.min(longest))
+}
+
+/// Until when a message's id is remembered: the later of creation and admission plus the horizon.
+fn remembered_until(message: &MessageState) -> UnixMillis {
+    message.created.max(message.admitted).plus(limits::DEDUP_DAYS * DAY_MS)
 }
 
 impl ExchangeState {
+    /// The state whose rows an index holds; live rows only are kept.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn open(index: Box<dyn Index>) -> Result<Self, IndexError> {
+        let applied = index.applied()?;
+        let (mut due, mut horizon) = (BTreeSet::new(), BTreeSet::new());
+        index.each_message(&mut |id, message| {
+            due.extend(
+                message.recipients.iter().filter(|r| r.is_waiting()).map(|r| (due_at(&message, r), id, r.office)),
+            );
+            horizon.insert((remembered_until(&message), id));
+        })?;
+        Ok(Self { index, applied, due, horizon: Some(horizon) })
+    }
+
+    /// How far the log was applied.
+    #[must_use]
+    pub const fn applied(&self) -> &Applied {
+        &self.applied
+    }
+
     /// A message, by id.
-    #[must_use]
-    pub fn message(&self, id: MessageId) -> Option<&MessageState> {
-        self.messages.get(&id)
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn message(&self, id: MessageId) -> Result<Option<MessageState>, IndexError> {
+        self.index.message(id)
     }
 
-    /// Every message, in no order.
-    pub fn messages(&self) -> impl Iterator<Item = (&MessageId, &MessageState)> {
-        self.messages.iter()
-    }
-
-    /// The next number on a channel.
-    #[must_use]
-    pub fn next_number(&self, channel: Channel) -> u64 {
-        self.channels.get(&channel).map_or(1, |last| last + 1)
+    /// Visits every message that the index holds, in no order.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn each_message(&self, visit: &mut dyn FnMut(MessageId, MessageState)) -> Result<(), IndexError> {
+        self.index.each_message(visit)
     }
 
     /// Every channel with its last number, in no order.
-    pub fn channels(&self) -> impl Iterator<Item = (&Channel, &u64)> {
-        self.channels.iter()
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn channels(&self) -> Result<Vec<(Channel, u64)>, IndexError> {
+        self.index.channels()
+    }
+
+    /// The next number on a channel.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn next_number(&self, channel: Channel) -> Result<u64, IndexError> {
+        Ok(self.index.last_number(channel)?.unwrap_or(0) + 1)
     }
 
     /// Time of the newest entry.
     #[must_use]
     pub const fn time(&self) -> UnixMillis {
-        self.time
+        self.applied.time
     }
 
     /// Size of the directory log that the newest entry was judged by.
     #[must_use]
     pub const fn directory_size(&self) -> u64 {
-        self.directory_size
+        self.applied.directory_size
     }
 
-    /// Whether a statement may enter: `Ok(Some)` names the entry where the same was stated before.
+    /// The index, for those who look after its size.
+    #[must_use]
+    pub fn index(&self) -> &dyn Index {
+        self.index.as_ref()
+    }
+
+    /// When the next message is due to be given up, if any is.
+    #[must_use]
+    pub fn next_due(&self) -> Option<UnixMillis> {
+        self.due.first().map(|(at, ..)| *at)
+    }
+
+    /// What must be given up at `now`: at most `most` of them.
     ///
     /// # Errors
-    /// The rule it would break.
-    pub fn check_statement(&self, kind: StatementKind, statement: &Statement) -> Result<Option<LogIndex>, Violation> {
-        let office = statement.office;
-        let message = self.messages.get(&statement.message_id).ok_or(Violation::NotAccepted(office))?;
-        let recipient = message.recipient(office).ok_or(Violation::NotAccepted(office))?;
-        if message.accepted != statement.accepted {
-            return Err(Violation::NotAccepted(office));
+    /// When the index cannot be read.
+    pub fn due(&self, now: UnixMillis, most: usize) -> Result<Vec<NonDelivery>, IndexError> {
+        let mut due = Vec::new();
+        for (_, id, office) in self.due.iter().take_while(|(at, ..)| *at <= now).take(most) {
+            let Some(message) = self.message(*id)? else { continue };
+            let Some(recipient) = message.recipient(*office) else { continue };
+            let reason = if recipient.withdrawn { NonDeliveryReason::Withdrawn } else { NonDeliveryReason::Expired };
+            let (accepted, number) = (message.accepted, recipient.number);
+            let channel = Channel { from: message.from, to: *office, lane: message.lane };
+            due.push(NonDelivery { message_id: *id, recipient: *office, reason, accepted, channel, number });
         }
-        if message.header_sha256 != statement.header_sha256 || recipient.number != statement.number {
-            return Err(Violation::StatementDiffers(office));
-        }
-        if (kind == StatementKind::CannotOpen) == (statement.reason == CannotOpenReason::Unspecified) {
-            return Err(Violation::StatementDiffers(office));
-        }
-        match kind {
-            StatementKind::Delivered => Ok(recipient.delivered),
-            _ if recipient.delivered.is_none() => Err(Violation::NotDelivered(office)),
-            StatementKind::Retrieved => Ok(recipient.retrieved),
-            // What was retrieved was opened; the other order is a key that came later.
-            StatementKind::CannotOpen if recipient.retrieved.is_some() && recipient.cannot_open.is_none() => {
-                Err(Violation::StatementDiffers(office))
-            }
-            StatementKind::CannotOpen => Ok(recipient.cannot_open),
-            StatementKind::Unspecified => Err(Violation::StatementDiffers(office)),
-        }
+        Ok(due)
     }
 
-    /// Takes the next entry.
+    /// Takes the next entry. `leaf_sha256` is kept to know the entry again.
     ///
     /// # Errors
     /// The rule it breaks; the state is unchanged then.
-    pub fn apply(&mut self, index: LogIndex, leaf: &ExchangeLeaf) -> Result<(), Violation> {
-        if leaf.time < self.time {
+    pub fn apply(&mut self, index: LogIndex, leaf: &ExchangeLeaf, leaf_sha256: [u8; 32]) -> Result<(), Violation> {
+        if leaf.time < self.applied.time {
             return Err(Violation::TimeWentBack);
         }
-        if leaf.directory_size < self.directory_size {
+        if leaf.directory_size < self.applied.directory_size {
             return Err(Violation::DirectoryWentBack);
         }
+        let mut batch = Batch::default();
         match &leaf.event {
             Event::Accepted { header, numbers, .. } => {
-                let core = header.core();
-                if self.messages.contains_key(&core.message_id) {
-                    return Err(Violation::AcceptedTwice(core.message_id));
-                }
-                for (channel, &found) in core.channels().zip(numbers) {
-                    let expected = self.next_number(channel);
-                    if found != expected {
-                        let Channel { from, to, lane } = channel;
-                        return Err(Violation::NumberOutOfTurn { from, to, lane, found, expected });
-                    }
-                }
-                self.channels.extend(core.channels().zip(numbers.iter().copied()));
-                let recipients = core.to.iter().zip(numbers).map(|(&office, &number)| RecipientState {
-                    office,
-                    number,
-                    delivered: None,
-                    retrieved: None,
-                    cannot_open: None,
-                });
-                let message = MessageState {
-                    accepted: index,
-                    header_sha256: header.sha256(),
-                    from: core.from,
-                    lane: core.lane,
-                    recipients: recipients.collect(),
-                };
-                self.messages.insert(core.message_id, message);
+                self.accept(
+                    index,
+                    leaf.time,
+                    header.core(),
+                    header.sha256(),
+                    header.commitments(),
+                    numbers,
+                    &mut batch,
+                )?;
             }
             Event::Attested { kind, statement, .. } => {
-                if self.check_statement(*kind, statement)?.is_some() {
-                    return Err(Violation::StatedTwice(statement.office));
-                }
-                let recipient = self
-                    .messages
-                    .get_mut(&statement.message_id)
-                    .and_then(|message| message.recipients.iter_mut().find(|r| r.office == statement.office))
-                    .ok_or(Violation::NotAccepted(statement.office))?;
-                let slot = match kind {
-                    StatementKind::Retrieved => &mut recipient.retrieved,
-                    StatementKind::CannotOpen => &mut recipient.cannot_open,
-                    _ => &mut recipient.delivered,
-                };
-                *slot = Some(index);
+                self.attest(index, *kind, statement, leaf.marks.contains(&Mark::Late), &mut batch)?;
+            }
+            Event::NonDelivery(given_up) => {
+                let message = self.check_non_delivery(given_up, leaf.time)?;
+                let due = change(message, given_up.message_id, given_up.recipient, &mut batch, |recipient| {
+                    recipient.non_delivery = Some(index);
+                });
+                self.due.remove(&due);
+            }
+            Event::Rewrapped { statement, .. } => {
+                let message = self.check_rewrap(statement)?;
+                change(message, statement.message_id, statement.recipient, &mut batch, |recipient| {
+                    recipient.rewrapped = Some(index);
+                    recipient.rewraps += 1;
+                    // The recipient may try again, and say again that it cannot.
+                    recipient.cannot_open = None;
+                });
             }
         }
-        self.time = leaf.time;
-        self.directory_size = leaf.directory_size;
+        self.forget(leaf.time, &mut batch)?;
+        let applied = Applied { size: index.0 + 1, time: leaf.time, directory_size: leaf.directory_size, leaf_sha256 };
+        batch.applied = applied;
+        self.index.write(batch)?;
+        self.applied = applied;
         Ok(())
     }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one entry")]
+    fn accept(
+        &mut self,
+        index: LogIndex,
+        time: UnixMillis,
+        core: &Core,
+        header_sha256: [u8; 32],
+        commitments: &liaison_proto::wire::Commitments,
+        numbers: &[u64],
+        batch: &mut Batch,
+    ) -> Result<(), Violation> {
+        self.check_accepted(core, numbers)?;
+        batch.channels.extend(core.channels().zip(numbers.iter().copied()));
+        if let Some((id, mut message)) = self.withdrawn_by(core)? {
+            for recipient in message.recipients.iter_mut().filter(|r| core.to.contains(&r.office)) {
+                let waiting = recipient.is_waiting();
+                recipient.withdrawn = true;
+                if waiting {
+                    self.due.retain(|(_, due, office)| (*due, *office) != (id, recipient.office));
+                    self.due.insert((UnixMillis(0), id, recipient.office));
+                }
+            }
+            batch.messages.push((id, Some(message)));
+        }
+        let recipients = core.to.iter().zip(numbers).map(|(&office, &number)| RecipientState::new(office, number));
+        let message = MessageState {
+            accepted: index,
+            header_sha256,
+            from: core.from,
+            lane: core.lane,
+            created: core.created_at,
+            admitted: time,
+            expires: expires(core, time),
+            attachments: commitments.attachments.iter().filter_map(|a| a.sha256.as_ref().try_into().ok()).collect(),
+            recipients: recipients.collect(),
+        };
+        self.due.extend(core.to.iter().map(|&to| (message.expires, core.message_id, to)));
+        if let Some(horizon) = &mut self.horizon {
+            horizon.insert((remembered_until(&message), core.message_id));
+        }
+        batch.messages.push((core.message_id, Some(message)));
+        Ok(())
+    }
+
+    fn attest(
+        &mut self,
+        index: LogIndex,
+        kind: StatementKind,
+        statement: &Statement,
+        late: bool,
+        batch: &mut Batch,
+    ) -> Result<(), Violation> {
+        let (message, known) = self.check_statement(kind, statement)?;
+        if known.is_some() {
+            return Err(Violation::StatedTwice(statement.office));
+        }
+        if kind == StatementKind::Delivered && late != is_late(&message, statement.office) {
+            return Err(Violation::LateMark(statement.office));
+        }
+        let due = change(message, statement.message_id, statement.office, batch, |recipient| match kind {
+            StatementKind::Retrieved => recipient.retrieved = Some(index),
+            StatementKind::CannotOpen => recipient.cannot_open = Some(index),
+            _ => recipient.delivered = Some(index),
+        });
+        self.due.remove(&due);
+        Ok(())
+    }
+
+    /// Drops the rows of messages that are past their horizon and finished; looks again in a day at those that are not.
+    fn forget(&mut self, now: UnixMillis, batch: &mut Batch) -> Result<(), IndexError> {
+        const AT_ONCE: usize = 16;
+        let Some(horizon) = &mut self.horizon else { return Ok(()) };
+        for _ in 0..AT_ONCE {
+            let Some(&(until, id)) = horizon.first().filter(|(until, _)| *until < now) else { break };
+            horizon.remove(&(until, id));
+            match self.index.message(id)? {
+                Some(message) if !message.is_finished() => {
+                    horizon.insert((now.plus(DAY_MS), id));
+                }
+                // One that this very entry changes is looked at again.
+                _ if batch.messages.iter().any(|(changed, _)| *changed == id) => {
+                    horizon.insert((now.plus(DAY_MS), id));
+                }
+                _ => batch.messages.push((id, None)),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn due_at(message: &MessageState, recipient: &RecipientState) -> UnixMillis {
+    if recipient.withdrawn { UnixMillis(0) } else { message.expires }
+}
+
+/// Whether a delivery comes after the message was given up for this recipient.
+#[must_use]
+pub fn is_late(message: &MessageState, office: OfficeId) -> bool {
+    message.recipient(office).is_some_and(|recipient| recipient.non_delivery.is_some())
+}
+
+/// Changes one recipient of a message, and says under which key it was due.
+fn change(
+    mut message: MessageState,
+    id: MessageId,
+    office: OfficeId,
+    batch: &mut Batch,
+    change: impl FnOnce(&mut RecipientState),
+) -> (UnixMillis, MessageId, OfficeId) {
+    let mut due = UnixMillis(0);
+    if let Some(at) = message.recipients.iter().position(|recipient| recipient.office == office) {
+        due = due_at(&message, &message.recipients[at]);
+        change(&mut message.recipients[at]);
+    }
+    batch.messages.push((id, Some(message)));
+    (due, id, office)
+}
+
+/// Reasons and statements fit each other: CANNOT_OPEN alone has one.
+fn reason_fits(kind: StatementKind, statement: &Statement) -> bool {
+    (kind == StatementKind::CannotOpen) != (statement.reason == CannotOpenReason::Unspecified)
+}
+
+/// A rewrap names the message as it was accepted.
+fn is_of(message: &MessageState, statement: &RewrapStatement) -> bool {
+    message.accepted == statement.accepted && message.from == statement.office
 }

@@ -4,7 +4,7 @@ use liaison_proto::{
     Bytes, ProtoMessage as _,
     clock::UnixMillis,
     header::Header,
-    ids::{LogIndex, MessageId, OfficeId},
+    ids::{Channel, Lane, LogIndex, MessageId, OfficeId},
     limits,
     refusal::Refusal,
     sign::PayloadType,
@@ -34,6 +34,136 @@ pub enum Event {
         /// The recipient's signature.
         signature: Option<wire::Signature>,
     },
+    /// A message was given up for one recipient.
+    NonDelivery(NonDelivery),
+    /// The originator sealed the content key anew to one recipient.
+    Rewrapped {
+        /// What it states.
+        statement: RewrapStatement,
+        /// Its bytes as signed.
+        bytes: Bytes,
+        /// The originator's signature.
+        signature: Option<wire::Signature>,
+    },
+}
+
+impl Event {
+    /// The message that it is about.
+    #[must_use]
+    pub fn message_id(&self) -> MessageId {
+        match self {
+            Self::Accepted { header, .. } => header.core().message_id,
+            Self::Attested { statement, .. } => statement.message_id,
+            Self::NonDelivery(given_up) => given_up.message_id,
+            Self::Rewrapped { statement, .. } => statement.message_id,
+        }
+    }
+
+    /// The ACCEPTED entry that it is about; none for one itself.
+    #[must_use]
+    pub const fn accepted(&self) -> Option<LogIndex> {
+        match self {
+            Self::Accepted { .. } => None,
+            Self::Attested { statement, .. } => Some(statement.accepted),
+            Self::NonDelivery(given_up) => Some(given_up.accepted),
+            Self::Rewrapped { statement, .. } => Some(statement.accepted),
+        }
+    }
+}
+
+/// A message given up for one recipient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NonDelivery {
+    /// The message.
+    pub message_id: MessageId,
+    /// The recipient.
+    pub recipient: OfficeId,
+    /// Withdrawn or expired.
+    pub reason: wire::NonDeliveryReason,
+    /// Index of the ACCEPTED entry.
+    pub accepted: LogIndex,
+    /// The channel.
+    pub channel: Channel,
+    /// Number on it.
+    pub number: u64,
+}
+
+impl NonDelivery {
+    fn parse(given_up: &wire::NonDelivery) -> Result<Self, LeafError> {
+        let office = |text: &str| text.parse().map_err(|_| LeafError::Malformed("office"));
+        let (from, recipient) = (office(&given_up.from)?, office(&given_up.recipient)?);
+        let lane = Lane::from_wire(given_up.lane).ok_or(LeafError::Malformed("lane"))?;
+        Ok(Self {
+            message_id: message_id(&given_up.message_id)?,
+            recipient,
+            reason: given_up.reason(),
+            accepted: LogIndex(given_up.accepted_index),
+            channel: Channel { from, to: recipient, lane },
+            number: given_up.number,
+        })
+    }
+}
+
+/// A parsed statement of an originator who sealed a message anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RewrapStatement {
+    /// The message.
+    pub message_id: MessageId,
+    /// The originator.
+    pub office: OfficeId,
+    /// The recipient.
+    pub recipient: OfficeId,
+    /// Index of the ACCEPTED entry.
+    pub accepted: LogIndex,
+    /// Name of the key sealed to.
+    pub key_sha256: [u8; 32],
+    /// SHA-256 of the new wrap.
+    pub wrap_sha256: [u8; 32],
+}
+
+impl RewrapStatement {
+    /// Parses a statement's bytes.
+    ///
+    /// # Errors
+    /// [`LeafError::Malformed`].
+    pub fn parse(bytes: &Bytes) -> Result<Self, LeafError> {
+        if bytes.len() > limits::RECORD_BYTES {
+            return Err(LeafError::Malformed("statement is too long"));
+        }
+        let statement = wire::RewrapStatement::decode(bytes.clone()).map_err(|_| LeafError::Malformed("statement"))?;
+        let office = |text: &str| text.parse().map_err(|_| LeafError::Malformed("office"));
+        Ok(Self {
+            message_id: message_id(&statement.message_id)?,
+            office: office(&statement.office)?,
+            recipient: office(&statement.recipient)?,
+            accepted: LogIndex(statement.accepted_index),
+            key_sha256: hash(&statement.key_sha256)?,
+            wrap_sha256: hash(&statement.wrap_sha256)?,
+        })
+    }
+
+    /// The bytes to sign.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        wire::RewrapStatement {
+            message_id: Bytes::copy_from_slice(self.message_id.as_bytes()),
+            office: self.office.to_string(),
+            recipient: self.recipient.to_string(),
+            accepted_index: self.accepted.0,
+            key_sha256: Bytes::copy_from_slice(&self.key_sha256),
+            wrap_sha256: Bytes::copy_from_slice(&self.wrap_sha256),
+        }
+        .encode_to_vec()
+        .into()
+    }
+}
+
+fn message_id(bytes: &Bytes) -> Result<MessageId, LeafError> {
+    MessageId::from_wire(bytes).map_err(|_| LeafError::Malformed("message id"))
+}
+
+fn hash(bytes: &Bytes) -> Result<[u8; 32], LeafError> {
+    bytes.as_ref().try_into().map_err(|_| LeafError::Malformed("hash"))
 }
 
 /// A parsed statement of a recipient.
@@ -69,7 +199,7 @@ pub struct ExchangeLeaf {
 }
 
 /// An entry that cannot be parsed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum LeafError {
     /// Not an entry of the exchange log, or a field out of form.
     #[error("entry is malformed: {0}")]
@@ -96,14 +226,10 @@ impl Statement {
         }
         let statement = wire::Statement::decode(bytes.clone()).map_err(|_| LeafError::Malformed("statement"))?;
         Ok(Self {
-            message_id: MessageId::from_wire(&statement.message_id).map_err(|_| LeafError::Malformed("message id"))?,
+            message_id: message_id(&statement.message_id)?,
             office: statement.office.parse().map_err(|_| LeafError::Malformed("office"))?,
             accepted: LogIndex(statement.accepted_index),
-            header_sha256: statement
-                .header_sha256
-                .as_ref()
-                .try_into()
-                .map_err(|_| LeafError::Malformed("header hash"))?,
+            header_sha256: hash(&statement.header_sha256)?,
             number: statement.number,
             at: UnixMillis(statement.at_ms),
             reason: wire::CannotOpenReason::try_from(statement.reason).map_err(|_| LeafError::Malformed("reason"))?,
@@ -182,11 +308,15 @@ impl ExchangeLeaf {
             WireEvent::Delivered(a) => attested(wire::StatementKind::Delivered, a)?,
             WireEvent::Retrieved(a) => attested(wire::StatementKind::Retrieved, a)?,
             WireEvent::CannotOpen(a) => attested(wire::StatementKind::CannotOpen, a)?,
-            WireEvent::Erased(_)
-            | WireEvent::Rewrapped(_)
-            | WireEvent::NonDelivery(_)
-            | WireEvent::Overdue(_)
-            | WireEvent::Escalated(_) => return Err(LeafError::UnknownEvent),
+            WireEvent::NonDelivery(given_up) => Event::NonDelivery(NonDelivery::parse(&given_up)?),
+            WireEvent::Rewrapped(rewrapped) => Event::Rewrapped {
+                statement: RewrapStatement::parse(&rewrapped.statement)?,
+                bytes: rewrapped.statement,
+                signature: rewrapped.signature,
+            },
+            WireEvent::Erased(_) | WireEvent::Overdue(_) | WireEvent::Escalated(_) => {
+                return Err(LeafError::UnknownEvent);
+            }
         };
         Ok(Self { time: UnixMillis(leaf.time_ms), directory_size: leaf.directory_size, marks, event })
     }
@@ -208,6 +338,18 @@ impl ExchangeLeaf {
                     _ => WireEvent::Delivered(attested),
                 }
             }
+            Event::NonDelivery(given_up) => WireEvent::NonDelivery(wire::NonDelivery {
+                message_id: Bytes::copy_from_slice(given_up.message_id.as_bytes()),
+                recipient: given_up.recipient.to_string(),
+                reason: given_up.reason.into(),
+                accepted_index: given_up.accepted.0,
+                from: given_up.channel.from.to_string(),
+                lane: given_up.channel.lane.to_wire().into(),
+                number: given_up.number,
+            }),
+            Event::Rewrapped { bytes, signature, .. } => {
+                WireEvent::Rewrapped(wire::Rewrapped { statement: bytes.clone(), signature: signature.clone() })
+            }
         };
         wire::ExchangeLeaf {
             version: 1,
@@ -226,6 +368,8 @@ impl ExchangeLeaf {
         match &self.event {
             Event::Accepted { .. } => "ACCEPTED",
             Event::Attested { kind, .. } => statement_name(*kind),
+            Event::NonDelivery(_) => "NON_DELIVERY",
+            Event::Rewrapped { .. } => "REWRAPPED",
         }
     }
 }

@@ -20,6 +20,8 @@ pub mod commit;
 pub mod committer;
 pub mod disk;
 pub mod exchange;
+pub mod fair;
+pub mod index;
 pub mod journal;
 pub mod leaf;
 pub mod mirror;

@@ -11,6 +11,7 @@ use tlog_tiles::tlog::record_hash;
 use crate::{
     checkpoint::{CheckpointError, CheckpointSigner},
     commit::{BrokenRule, CommitError, Log, Logged, Sequencer},
+    committer::MAX_BATCH_BYTES,
     disk::Disk,
     journal::{
         Journal as _, Position, Record,
@@ -32,6 +33,8 @@ pub struct LogConfig {
     pub signer: CheckpointSigner,
     /// Size of new segments, bytes.
     pub segment_bytes: u32,
+    /// Bytes that must be left on the disk for a batch to be begun; beside two new segments and a batch.
+    pub reserve_bytes: u64,
 }
 
 /// Why a log could not be opened.
@@ -145,7 +148,7 @@ struct Body {
 /// # Errors
 /// [`OpenError`]; nothing is changed on the disk unless the log is sound up to its signed size.
 pub fn open<S: Sequencer>(config: LogConfig, sequencer: S) -> Result<(Log<S>, Recovery), OpenError> {
-    let LogConfig { disk, signer, segment_bytes } = config;
+    let LogConfig { disk, signer, segment_bytes, reserve_bytes } = config;
     let tree = Tree::new(Arc::clone(&disk));
     let mut replay = Replay { sequencer, tree, entries: Vec::new(), unsigned: Vec::new(), mark: None };
     let mut failure = None;
@@ -164,11 +167,12 @@ pub fn open<S: Sequencer>(config: LogConfig, sequencer: S) -> Result<(Log<S>, Re
 
     let from = replay.mark.as_ref().map(|(_, _, mark)| (mark.bodies_end, mark.bodies_sequence));
     let mut found = Vec::new();
-    let (mut bodies, bodies_tail) = SegmentedJournal::open(disk, BODIES, segment_bytes, from, |position, record| {
-        let (index, bytes) = split_body(&record.payload)?;
-        found.push(Body { index, position, sequence: record.sequence, bytes });
-        Ok(())
-    })?;
+    let (mut bodies, bodies_tail) =
+        SegmentedJournal::open(Arc::clone(&disk), BODIES, segment_bytes, from, |position, record| {
+            let (index, bytes) = split_body(&record.payload)?;
+            found.push(Body { index, position, sequence: record.sequence, bytes });
+            Ok(())
+        })?;
 
     let signed = replay.tree.size();
     let unsigned = std::mem::take(&mut replay.unsigned);
@@ -214,6 +218,9 @@ pub fn open<S: Sequencer>(config: LogConfig, sequencer: S) -> Result<(Log<S>, Re
         sequencer: replay.sequencer,
         last_mark: replay.mark.map(|(_, _, mark)| mark),
         poisoned: false,
+        disk,
+        reserve_bytes: reserve_bytes.saturating_add(2 * u64::from(segment_bytes) + 2 * MAX_BATCH_BYTES as u64),
+        full: false,
     };
     log.record_signed()?;
     Ok((log, Recovery { size, kept: size - signed, cut }))

@@ -162,5 +162,15 @@ pub fn verify_entry(leaf: &ExchangeLeaf, directory: &Directory) -> Result<(), En
             key.verify(payload_type(*kind).ok_or(malformed)?, bytes, signature.as_ref())
                 .map_err(|e| EntryError::Signature(office, e))
         }
+        Event::Rewrapped { statement, bytes, signature } => {
+            let (from, to) = (statement.office, statement.recipient);
+            record(from)?
+                .signing_key
+                .verify(PayloadType::Rewrapped, bytes, signature.as_ref())
+                .map_err(|e| EntryError::Signature(from, e))?;
+            directory.encryption_key(to, &statement.key_sha256, size).map(|_| ()).ok_or(EntryError::UnknownKey(to))
+        }
+        // Nobody signs it but the log; what justifies it is in the log, too.
+        Event::NonDelivery(_) => Ok(()),
     }
 }

@@ -8,35 +8,40 @@ use liaison_log::{
 };
 use liaison_proto::{
     Bytes,
-    ids::{LogIndex, MessageId},
-    refusal::{Refusal, is_final_refusal},
+    ids::{Lane, LogIndex, MessageId},
+    refusal::is_final_refusal,
     wire::{self, StatementKind},
 };
 
 use crate::{
+    link::Link,
     record::{NodeRecord, StatementReceipted},
     retry::Backoff,
     store::StoreError,
-    submit::Link,
+    submit::refusal_of,
 };
 
 /// How long a statement may take.
 const CALL: Duration = Duration::from_secs(30);
 
-type Pending = (LogIndex, i32, MessageId);
+type Pending = (Lane, LogIndex, i32, MessageId);
 
-/// Sends statements in the order of the log, until the store stops.
+/// Sends one lane's statements in the order of the log, until the store stops.
 ///
 /// # Errors
 /// [`StoreError::Stopped`].
-pub async fn run(link: Link) -> Result<(), StoreError> {
+pub async fn run(link: Link, lane: Lane) -> Result<(), StoreError> {
     let mut changes = link.store.changes();
     let mut backoff = Backoff::default();
     // Refused for good: kept in the journal, not sent again by this process.
     let mut given_up: Vec<Pending> = Vec::new();
     loop {
         changes.mark_unchanged();
-        let next = link.store.state().to_state.iter().find(|pending| !given_up.contains(pending)).copied();
+        let next = {
+            let state = link.store.state();
+            let lane_only = state.to_state.range((lane, LogIndex(0), 0, MessageId::LOWEST)..);
+            lane_only.take_while(|(of, ..)| *of == lane).find(|pending| !given_up.contains(pending)).copied()
+        };
         let Some(pending) = next else {
             changes.changed().await.map_err(|_| StoreError::Stopped)?;
             continue;
@@ -55,7 +60,7 @@ enum Sent {
     Later,
 }
 
-async fn send(link: &Link, (_, kind, id): Pending) -> Result<Sent, StoreError> {
+async fn send(link: &Link, (lane, _, kind, id): Pending) -> Result<Sent, StoreError> {
     let attested = {
         let state = link.store.state();
         let statement = state.incoming.get(&id).and_then(|incoming| incoming.statements.get(&kind));
@@ -63,25 +68,19 @@ async fn send(link: &Link, (_, kind, id): Pending) -> Result<Sent, StoreError> {
     };
     let Some(attested) = attested else { return Ok(Sent::Refused) };
     let request = wire::AttestRequest { kind, attested: Some(attested.clone()) };
-    let receipt = match within(CALL, link.exchange().attest(request)).await {
+    let receipt = match within(CALL, link.exchange(lane).attest(request)).await {
         Ok(answer) => answer.into_inner().receipt.unwrap_or_default(),
         Err(status) => {
             if !is_final_refusal(&status) {
                 return Ok(Sent::Later);
             }
             let name = StatementKind::try_from(kind).unwrap_or_default().as_str_name();
-            let why = Refusal::from_status(&status).map_or_else(|| status.message().to_owned(), |r| r.to_string());
+            let why = refusal_of(&status);
             link.alarm(format!("{name} of {id} was refused: {why}"), attested.statement).await?;
             return Ok(Sent::Refused);
         }
     };
-    let verified = match link.view.verify(&receipt).await {
-        Ok(verified) => verified,
-        Err(error) => {
-            link.report(&error, &receipt).await?;
-            return Ok(Sent::Later);
-        }
-    };
+    let Some(verified) = link.verified(&receipt).await? else { return Ok(Sent::Later) };
     let is_ours = match ExchangeLeaf::parse(&verified.leaf).map(|leaf| leaf.event) {
         // Of this office, about the same entry; only its own time may be an earlier one.
         Ok(Event::Attested { statement, kind: found, .. }) => {

@@ -12,13 +12,17 @@ use liaison_link::{
     dial, local,
     process::{EXIT_HELP, exit, fail, init_logs, with_config},
 };
-use liaison_proto::{clock::SystemClock, entropy::OsEntropy};
+use liaison_proto::{
+    clock::{Clock, SystemClock},
+    entropy::OsEntropy,
+};
 use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::{
     config::{Config, DEFAULT},
-    daemon, init,
+    daemon,
+    init::{self, NodeError},
     officer::{output, passphrase},
 };
 
@@ -44,11 +48,11 @@ enum Command {
         #[arg(long)]
         passphrase_file: Option<PathBuf>,
     },
-    /// Runs the node until SIGTERM.
+    /// Runs the node until SIGTERM; with several configurations, the nodes of several offices.
     Run {
-        /// Configuration file.
+        /// Configuration file; given again for each further office.
         #[arg(long, default_value = "node.toml")]
-        config: PathBuf,
+        config: Vec<PathBuf>,
     },
     /// Gives an officer another passphrase.
     Passphrase {
@@ -80,6 +84,12 @@ enum Command {
 /// Runs the command line.
 #[must_use]
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    run_by(arguments, &(Arc::new(SystemClock) as Arc<dyn Clock>))
+}
+
+/// Runs the command line by a clock.
+#[must_use]
+pub fn run_by(arguments: impl IntoIterator<Item = OsString>, clock: &Arc<dyn Clock>) -> ExitCode {
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(e) => e.exit(),
@@ -94,7 +104,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
                 Ok(first) => first,
                 Err(error) => return fail("node", &error, exit::FAILED),
             };
-            match init::init(&config, &material, first.as_bytes(), &SystemClock, &OsEntropy) {
+            match init::init(&config, &material, first.as_bytes(), clock.as_ref(), &OsEntropy) {
                 Ok(officers) => {
                     println!(
                         "created {} for {}; officers: {}\neach should now take a passphrase of their own: node passphrase OFFICER\n\
@@ -109,7 +119,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
                 Err(error) => fail("node", &error, exit::FAILED),
             }
         }),
-        Command::Run { config } => with_config("node", Config::read(&config), run_daemon),
+        Command::Run { config } => {
+            let configs: Result<Vec<Config>, _> = config.iter().map(|path| Config::read(path)).collect();
+            with_config("node", configs, |configs| run_daemons(configs, clock))
+        }
         Command::Passphrase { config, officer, passphrase_file, new_passphrase_file } => {
             with_config("node", Config::read(&config), |config| {
                 let read = |file: Option<&Path>, prompt: &str| passphrase::read(file, prompt);
@@ -150,13 +163,35 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn run_daemon(config: Config) -> ExitCode {
-    init_logs(&config.log);
+/// Runs the nodes of all configured offices; when one of them stops, all do, and a restart recovers them.
+fn run_daemons(configs: Vec<Config>, clock: &Arc<dyn Clock>) -> ExitCode {
+    if let Some(first) = configs.first() {
+        init_logs(&first.log, first.log_format);
+    }
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return fail("node", &error, exit::FAILED),
     };
-    let ran = runtime.block_on(daemon::run(config, Arc::new(SystemClock), Arc::new(OsEntropy), dial::tcp()));
+    let ran = runtime.block_on(async {
+        let mut offices = tokio::task::JoinSet::new();
+        for config in configs {
+            offices.spawn(daemon::run(config, Arc::clone(clock), Arc::new(OsEntropy), dial::tcp()));
+        }
+        let mut first = Ok(());
+        while let Some(ended) = offices.join_next().await {
+            let failed = match ended {
+                Ok(ran) => ran,
+                Err(error) => Err(NodeError::Io { what: "a node ended".into(), source: std::io::Error::other(error) }),
+            };
+            if first.is_ok() {
+                first = failed;
+            }
+            if first.is_err() {
+                break;
+            }
+        }
+        first
+    });
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     match ran {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use liaison_casework::{
     case_file::CaseFile,
-    content::{Content, Gossip},
+    content::{Attachment, Content, Gossip},
     statistics,
 };
 use liaison_proto::{
     Bytes, ProtoMessage as _,
     clock::{Clock, UnixMillis},
     directory::Directory,
-    entropy::{SharedEntropy, random},
+    entropy::{Entropy, SharedEntropy, random},
     header::VERSION,
     ids::{MessageId, OfficeId},
     refusal::{Refusal, RefusalCode},
-    seal::Suite,
+    seal::{ContentKey, Suite},
     sha256, wire,
 };
 
@@ -51,6 +51,27 @@ pub struct Draft {
     pub(crate) core: Bytes,
     pub(crate) content: Vec<u8>,
     pub(crate) statistics: Option<Statistics>,
+    pub(crate) content_key: ContentKey,
+    pub(crate) attachments: Vec<wire::AttachmentCommitment>,
+}
+
+/// What was sealed before the message that names it: its content key, and the attachments under that key.
+#[derive(Debug)]
+pub struct Attached {
+    /// The content key of the message to be.
+    pub content_key: ContentKey,
+    /// What the attachments are.
+    pub attachments: Vec<Attachment>,
+    /// Their hashes and sizes, in the same order.
+    pub commitments: Vec<wire::AttachmentCommitment>,
+}
+
+impl Attached {
+    /// Nothing attached, under a new content key.
+    #[must_use]
+    pub fn nothing(entropy: &dyn Entropy) -> Self {
+        Self { content_key: ContentKey::generate(entropy), attachments: Vec::new(), commitments: Vec::new() }
+    }
 }
 
 #[derive(Debug)]
@@ -84,6 +105,7 @@ impl Composer {
         directory: &Directory,
         state: &State,
         gossip: Gossip,
+        attached: Attached,
     ) -> Result<Draft, Refusal> {
         let now = self.clock.now();
         let message_id = MessageId::new(now, self.entropy.as_ref());
@@ -111,7 +133,8 @@ impl Composer {
             Statistics { block, salt, sha256 }
         });
         let stat_sha256 = statistics.as_ref().map(|statistics| statistics.sha256.clone()).unwrap_or_default();
-        let content = Content::new(case.kind, case.content.clone(), gossip, stat_sha256)
+        let Attached { content_key, attachments, commitments } = attached;
+        let content = Content::new(case.kind, case.content.clone(), gossip, attachments, stat_sha256)
             .encode()
             .map_err(|e| refuse(RefusalCode::MalformedHeader, e.to_string()))?;
         let id = |id: MessageId| Bytes::copy_from_slice(id.as_bytes());
@@ -151,6 +174,8 @@ impl Composer {
             core: core.encode_to_vec().into(),
             content,
             statistics,
+            content_key,
+            attachments: commitments,
         })
     }
 }

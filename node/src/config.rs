@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use liaison_link::process::{ConfigError, beside, is_log_filter, read_config};
+use liaison_link::process::{ConfigError, LogFormat, beside, is_log_filter, read_config};
 use liaison_proto::{ids::OfficeId, seal::Suite};
 use serde::Deserialize;
 
@@ -54,6 +54,20 @@ pub struct Config {
     pub segment_mebibytes: u32,
     #[serde(default = "default_log")]
     pub log: String,
+    #[serde(default)]
+    pub log_format: LogFormat,
+    #[serde(default = "default_hold")]
+    pub hold_seconds: u32,
+    #[serde(default = "default_free")]
+    pub minimum_free_mebibytes: u32,
+}
+
+const fn default_hold() -> u32 {
+    30
+}
+
+const fn default_free() -> u32 {
+    64
 }
 
 const fn default_offset() -> i32 {
@@ -104,6 +118,9 @@ impl Config {
         if !(1..=3600).contains(&config.directory_seconds) {
             return Err(form("directory_seconds must be 1 to 3600"));
         }
+        if config.hold_seconds > 600 {
+            return Err(form("hold_seconds must be 0 to 600"));
+        }
         if !(-14 * 60..=14 * 60).contains(&config.utc_offset_minutes) {
             return Err(form("utc_offset_minutes must be -840 to 840"));
         }
@@ -119,6 +136,12 @@ impl Config {
     #[must_use]
     pub const fn segment_bytes(&self) -> u32 {
         self.segment_mebibytes * 1024 * 1024
+    }
+
+    /// Bytes that must stay free on the disk.
+    #[must_use]
+    pub const fn reserve_bytes(&self) -> u64 {
+        (self.minimum_free_mebibytes as u64) << 20
     }
 
     /// The local socket that `liaison` and `node status` ask.

@@ -7,11 +7,12 @@ use liaison_link::{
     dial::{self, Dialer},
     local,
     process::{lock_directory, stop_signal},
-    tls::{self, Identity},
+    tls::{self, ClientTls, FlooredTime, Identity, TlsError},
 };
 use liaison_log::{checkpoint::VerifiedCheckpoint, mirror::LogSource as _, remote::RemoteLog};
 use liaison_proto::{
     Bytes,
+    charter::Charter,
     clock::Clock,
     entropy::SharedEntropy,
     failure::chain,
@@ -20,22 +21,28 @@ use liaison_proto::{
 };
 
 use crate::{
+    attachments::{AttachmentFiles, downloads, uploads, uploads::Uploads},
     attest,
     compose::Composer,
     config::Config,
     contact::Contact,
     directory::DirectoryReplica,
     evidence, gossip,
+    health::Health,
     init::{NodeError, disk, io_failed, keystore},
     key_table::KeyTable,
-    keystore::PublicKeys,
+    keystore::Keystore,
+    link::{Connections, Link},
     local_api::LocalApi,
     log_view::LogView,
     open::Opener,
+    publish,
     receive::Receiver,
+    reconcile,
     retry::Backoff,
+    rewrap::Rewrapper,
     store::{Store, StoreError},
-    submit::{self, Link},
+    submit,
     vault::Vault,
 };
 
@@ -65,13 +72,19 @@ pub async fn run(
         return Err(NodeError::Country(office));
     }
     let keystore = keystore(&config);
-    let (receipt_key, public_keys) = (keystore.receipt_key()?, keystore.public_keys()?);
-    let (chain_file, key_file) = keystore.tls();
-    let file = charter.file();
-    let tls = tls::client_config(&file.broker.ca, Identity::read(&chain_file, &key_file)?, file.require_post_quantum)?;
-    let channel = dial::channel(&charter, config.broker, tls, dialer)?;
+    let receipt_key = keystore.receipt_key()?;
+    let store = Store::open(&disk(&config, "store"), config.segment_bytes(), config.reserve_bytes(), office)?;
+    // A clock that died says 1970: the log knows better.
+    let time = FlooredTime::new(clock, store.state().log_time);
+    let clock: Arc<dyn Clock> = Arc::new(time.clone());
+    let tls = NodeTls { charter: charter.clone(), keystore: keystore.clone(), time: time.clone() };
+    let client = ClientTls::from(tls.read()?);
+    let channel = || dial::channel(&charter, config.broker, client.clone(), Arc::clone(&dialer));
+    let lanes = [channel()?, channel()?, channel()?];
+    let channel = lanes[Lane::Urgent as usize].clone();
+    let connections =
+        Connections { lanes, attachments: dial::channel(&charter, config.broker, client.clone(), dialer)? };
 
-    let store = Store::open(&disk(&config, "store"), config.segment_bytes(), office)?;
     let key_table = KeyTable::open(disk(&config, "store").as_ref()).map_err(io_failed("opening the key table"))?;
     let key_table = Arc::new(key_table);
     let directory = DirectoryReplica::open(&disk(&config, "directory"), &charter)
@@ -83,11 +96,16 @@ pub async fn run(
     let view = Arc::new(LogView::new(charter.exchange_log().clone(), exchange_source, store.clone()));
     let session_ms = i64::from(config.unlock_minutes) * 60_000;
     let vault = Arc::new(Vault::new(keystore, Arc::clone(&clock), session_ms));
+    let health = Arc::new(Health::default());
+    let files = AttachmentFiles::open(config.data.join("attachments")).map_err(io_failed("opening the attachments"))?;
+    files.collect(&store.state()).map_err(io_failed("looking through the attachments"))?;
 
     let link = Link {
-        channel,
+        connections,
         store: store.clone(),
         view: Arc::clone(&view),
+        uploads: Uploads::default(),
+        evidence_key: *charter.evidence_key(),
         clock: Arc::clone(&clock),
         entropy: Arc::clone(&entropy),
     };
@@ -106,14 +124,18 @@ pub async fn run(
         language: config.language.clone(),
         store: store.clone(),
         directory: Arc::clone(&directory),
-        vault,
-        key_table,
+        vault: Arc::clone(&vault),
+        key_table: Arc::clone(&key_table),
         composer,
         opener: opener.clone(),
         view,
         contact: Arc::clone(&contact),
+        files: files.clone(),
+        hold_ms: i64::from(config.hold_seconds) * 1000,
+        health: Arc::clone(&health),
     });
-    let own_keys = public_keys;
+    let rewrapper =
+        Rewrapper { link: link.clone(), directory: Arc::clone(&directory), vault: Arc::clone(&vault), key_table };
     let receiver = Receiver {
         link: link.clone(),
         office,
@@ -124,22 +146,28 @@ pub async fn run(
     };
 
     let mut tasks = tokio::task::JoinSet::new();
-    for lane in [Lane::Flash, Lane::Urgent, Lane::Bulk] {
+    for lane in Lane::ALL {
         tasks.spawn(submit::run(link.clone(), lane));
+        tasks.spawn(receiver.clone().run(lane));
+        tasks.spawn(attest::run(link.clone(), lane));
     }
-    tasks.spawn(receiver.run());
-    tasks.spawn(attest::run(link.clone()));
+    tasks.spawn(reconcile::run(receiver));
+    tasks.spawn(rewrapper.run());
+    tasks.spawn(uploads::run(link.clone(), files.clone()));
+    tasks.spawn(downloads::run(link.clone(), files));
+    tasks.spawn(publish::run(link.clone(), Arc::clone(&vault), Arc::clone(&health)));
+    tasks.spawn(look_after(link.clone(), time, tls, client, config.clone(), health));
     tasks.spawn(gossip::run(link.clone()));
     tasks.spawn(evidence::run(link.clone(), Arc::clone(&directory), directory_source.clone()));
     tasks.spawn(opener.run());
     let every = Duration::from_secs(u64::from(config.directory_seconds));
     tasks.spawn(follow_exchange(link.clone(), exchange_log, every));
-    tasks.spawn(follow_directory(link, directory, directory_source, office, own_keys, every));
+    tasks.spawn(follow_directory(link, directory, directory_source, office, vault, every));
     let socket = local::bind(&config.socket()).map_err(io_failed("opening the local socket"))?;
     tasks.spawn(async move {
-        local::serve(socket, move |uid, request| {
+        local::serve(socket, move |uid, request, body| {
             let api = Arc::clone(&api);
-            async move { api.answer(uid, request).await }
+            async move { api.answer(uid, request, body).await }
         })
         .await;
         Ok(())
@@ -154,6 +182,58 @@ pub async fn run(
             // A task that ended without an error, or panicked, leaves the node without a part of itself.
             _ => Err(NodeError::Io { what: "a part of the node ended".into(), source: std::io::ErrorKind::Other.into() }),
         },
+    }
+}
+
+/// The node's TLS settings, from its files.
+struct NodeTls {
+    charter: Charter,
+    keystore: Keystore,
+    time: FlooredTime,
+}
+
+impl NodeTls {
+    fn read(&self) -> Result<rustls::ClientConfig, TlsError> {
+        let (chain, key) = self.keystore.tls();
+        let file = self.charter.file();
+        let identity = Identity::read(&chain, &key)?;
+        tls::client_config(&file.broker.ca, identity, file.require_post_quantum, self.time.clone())
+    }
+}
+
+/// Between looks at certificate, clock and disk.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Takes a new certificate without a restart, keeps the clock from running behind the log, and notes what is wrong.
+async fn look_after(
+    link: Link,
+    time: FlooredTime,
+    tls: NodeTls,
+    client: ClientTls,
+    config: Config,
+    health: Arc<Health>,
+) -> Result<(), StoreError> {
+    let (chain_file, _) = tls.keystore.tls();
+    let stamp = || std::fs::metadata(&chain_file).and_then(|found| found.modified()).ok();
+    let mut known = stamp();
+    loop {
+        tokio::time::sleep(LOOK).await;
+        time.raise(link.store.state().log_time);
+        let found = stamp();
+        if found != known {
+            known = found;
+            let read = tls.read();
+            health.note("certificate", read.as_ref().err().map(|e| format!("the new certificate: {}", chain(e))));
+            if let Ok(config) = read {
+                client.replace(config);
+                tracing::info!("the certificate was read again");
+            }
+        }
+        let available = disk(&config, "store").available().unwrap_or(0);
+        let full = available < config.reserve_bytes();
+        let line =
+            || format!("the disk is full ({} MiB free): nothing new is taken until there is room", available >> 20);
+        health.note("disk", full.then(line));
     }
 }
 
@@ -180,14 +260,17 @@ async fn follow_directory(
     directory: Arc<DirectoryReplica>,
     source: RemoteLog,
     office: OfficeId,
-    own_keys: PublicKeys,
+    vault: Arc<Vault>,
     every: Duration,
 ) -> Result<(), StoreError> {
     let mut backoff = Backoff::default();
     loop {
         match directory.update(&source).await {
             Ok(()) => {
-                if let Some(what) = directory.foreign_record(office, &own_keys) {
+                // Read anew: keys rotate.
+                let foreign =
+                    vault.keystore().public_keys().ok().and_then(|own| directory.foreign_record(office, &own));
+                if let Some(what) = foreign {
                     link.alarm(what, Bytes::new()).await?;
                 }
                 backoff.reset();

@@ -1,21 +1,30 @@
 //! What became of the office's own messages: entries of the log about them, verified and kept.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use liaison_log::{
     leaf::{Event, ExchangeLeaf},
-    remote::RemoteLog,
+    remote::{RemoteLog, within},
     verify::verify_entry,
 };
-use liaison_proto::{failure::chain, ids::LogIndex, wire};
+use liaison_proto::{
+    Bytes,
+    failure::chain,
+    ids::{Lane, LogIndex},
+    sha256,
+    wire::{self, log_client::LogClient},
+};
 
 use crate::{
     directory::DirectoryReplica,
-    record::{Evidence, NodeRecord},
+    link::Link,
+    record::{Evidence, NodeRecord, Recovered},
     retry::Backoff,
     store::StoreError,
-    submit::Link,
 };
+
+/// How long the broker may take to begin an answer.
+const BEGIN: Duration = Duration::from_secs(30);
 
 /// Receives evidence until the store stops.
 ///
@@ -27,10 +36,11 @@ pub async fn run(link: Link, directory: Arc<DirectoryReplica>, source: RemoteLog
     let mut passed = LogIndex(0);
     loop {
         let from_index = link.store.state().evidence_from.max(passed).0;
-        if let Ok(stream) = link.exchange().evidence(wire::EvidenceRequest { from_index }).await {
+        let request = wire::EvidenceRequest { from_index };
+        if let Ok(stream) = within(BEGIN, link.exchange(Lane::Urgent).evidence(request)).await {
             let mut stream = stream.into_inner();
             while let Ok(Some(item)) = stream.message().await {
-                match take(&link, &directory, &source, item.receipt.unwrap_or_default()).await? {
+                match take(&link, &directory, &source, item).await? {
                     Taken::Kept => backoff.reset(),
                     Taken::PassedOver(index) => passed = passed.max(LogIndex(index.0.saturating_add(1))),
                     Taken::Later => break,
@@ -51,15 +61,10 @@ async fn take(
     link: &Link,
     directory: &DirectoryReplica,
     source: &RemoteLog,
-    receipt: wire::Receipt,
+    item: wire::EvidenceItem,
 ) -> Result<Taken, StoreError> {
-    let verified = match link.view.verify(&receipt).await {
-        Ok(verified) => verified,
-        Err(error) => {
-            link.report(&error, &receipt).await?;
-            return Ok(Taken::Later);
-        }
-    };
+    let (receipt, wrap) = (item.receipt.unwrap_or_default(), item.wrap);
+    let Some(verified) = link.verified(&receipt).await? else { return Ok(Taken::Later) };
     if verified.index < link.store.state().evidence_from {
         return Ok(Taken::Kept);
     }
@@ -70,17 +75,18 @@ async fn take(
             return Ok(Taken::PassedOver(verified.index));
         }
     };
-    let is_own = match &leaf.event {
-        Event::Attested { statement, .. } => link.store.state().outgoing.contains_key(&statement.message_id),
-        Event::Accepted { .. } => false,
-    };
-    if !is_own {
-        link.alarm(
-            format!("entry {} was shown as evidence and is of no message sent from here", verified.index),
-            receipt.leaf,
-        )
-        .await?;
-        return Ok(Taken::PassedOver(verified.index));
+    match concerns(link, &leaf, &wrap) {
+        Concern::Own => {}
+        // After a restore the store may have lost what it sent; the log has it.
+        Concern::SentFromHere(accepted) => match recover(link, directory, accepted).await? {
+            Taken::Kept => {}
+            other => return Ok(other),
+        },
+        Concern::None => {
+            let what = format!("entry {} was shown as evidence and concerns no message of this office", verified.index);
+            link.alarm(what, receipt.leaf).await?;
+            return Ok(Taken::PassedOver(verified.index));
+        }
     }
     if directory.directory().size() < leaf.directory_size && directory.update(source).await.is_err() {
         return Ok(Taken::Later);
@@ -90,6 +96,60 @@ async fn take(
         link.alarm(format!("entry {} does not verify: {}", verified.index, chain(&error)), receipt.leaf).await?;
         return Ok(Taken::PassedOver(verified.index));
     }
-    link.store.write(vec![NodeRecord::Evidence(Evidence { receipt: Some(receipt) }).into()]).await?;
+    link.store.write(vec![NodeRecord::Evidence(Evidence { receipt: Some(receipt), wrap }).into()]).await?;
+    Ok(Taken::Kept)
+}
+
+enum Concern {
+    /// About a message that is here.
+    Own,
+    /// Stated by somebody about a message of this index that this store does not have.
+    SentFromHere(LogIndex),
+    None,
+}
+
+fn concerns(link: &Link, leaf: &ExchangeLeaf, wrap: &Bytes) -> Concern {
+    let state = link.store.state();
+    let (id, own) = (leaf.event.message_id(), state.office());
+    if state.outgoing.contains_key(&id) {
+        return Concern::Own;
+    }
+    match &leaf.event {
+        Event::NonDelivery(given_up) if Some(given_up.recipient) == own => Concern::Own,
+        Event::Rewrapped { statement, .. } if Some(statement.recipient) == own => {
+            if state.incoming.contains_key(&id) && sha256(&[wrap]) == statement.wrap_sha256 {
+                Concern::Own
+            } else {
+                Concern::None
+            }
+        }
+        event => event.accepted().map_or(Concern::None, Concern::SentFromHere),
+    }
+}
+
+/// Fetches the ACCEPTED entry of a message that this office signed and this store does not have.
+async fn recover(link: &Link, directory: &DirectoryReplica, accepted: LogIndex) -> Result<Taken, StoreError> {
+    let mut log = LogClient::new(link.connections.lanes[Lane::Urgent as usize].clone());
+    let request = wire::EntryRequest { log: wire::LogName::Exchange.into(), index: accepted.0 };
+    let receipt = match within(BEGIN, log.entry(request)).await {
+        Ok(answer) => answer.into_inner().receipt.unwrap_or_default(),
+        Err(_) => return Ok(Taken::Later),
+    };
+    let Some(verified) = link.verified(&receipt).await? else { return Ok(Taken::Later) };
+    let own = ExchangeLeaf::parse(&verified.leaf).ok().filter(|leaf| {
+        let from = match &leaf.event {
+            Event::Accepted { header, .. } => Some(header.core().from),
+            _ => None,
+        };
+        from == link.store.state().office() && verify_entry(leaf, &directory.directory()).is_ok()
+    });
+    if own.is_none() || verified.index != accepted {
+        let what = format!("entry {accepted} was shown as a message of this office, and is none");
+        link.alarm(what, receipt.leaf).await?;
+        return Ok(Taken::PassedOver(accepted));
+    }
+    tracing::warn!(entry = accepted.0, "a message that this store had lost was found again in the log");
+    let record = NodeRecord::Recovered(Recovered { receipt: Some(receipt), at_ms: link.clock.now().0 });
+    link.store.write(vec![record.into()]).await?;
     Ok(Taken::Kept)
 }

@@ -7,11 +7,11 @@ use liaison_log::checkpoint::VerifiedCheckpoint;
 use liaison_proto::{Bytes, failure::chain};
 
 use crate::{
+    link::Link,
     log_view::ViewError,
     record::{Gossip, NodeRecord},
     retry::Backoff,
     store::StoreError,
-    submit::Link,
 };
 
 /// Attempts without a proof until the officer is told: about five minutes at the longest pause.

@@ -12,10 +12,12 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use liaison_proto::{
     Bytes, ProtoMessage as _,
+    clock::{DAY_MS, UnixMillis},
     entropy::{Entropy, random},
     key_file::{KeyFileError, PrivateKey, read_private, write_private},
+    limits,
     officer::{SignedCredential, is_officer_id},
-    seal::{DecryptionKey, SealError, Suite},
+    seal::{DecryptionKey, EncryptionKey, SealError, Suite},
     sign::SigningKey,
     wire,
 };
@@ -28,6 +30,9 @@ use crate::secret_box::{self, DoesNotOpen};
 const MEMORY_KIB: u32 = 64 * 1024;
 const PASSES: u32 = 3;
 const LANES: u32 = 4;
+
+/// Days that a replaced private key is kept: the longest delivery, and the horizon of message ids.
+pub const KEPT_DAYS: i64 = limits::DELIVERY_DAYS + limits::DEDUP_DAYS;
 
 const OFFICE_LABEL: &[u8] = b"liaison/node/office-secrets/v1";
 const SLOT_LABEL: &[u8] = b"liaison/node/officer-slot/v1";
@@ -84,10 +89,21 @@ pub struct PublicKeys {
 pub struct OfficeKeys {
     /// Signs headers, RETRIEVED and CANNOT_OPEN.
     pub signing: SigningKey,
-    /// Open what is sealed to the office.
-    pub decryption: Vec<DecryptionKey>,
+    /// Open what is sealed to the office, the newest of each suite first.
+    pub decryption: Vec<OwnKey>,
     /// Seals the key table.
     pub storage: StorageKey,
+    /// Seals these keys at rest; in every officer's slot.
+    pub(crate) office_key: Zeroizing<[u8; 32]>,
+}
+
+/// A decryption key and what became of it.
+#[derive(Clone)]
+pub struct OwnKey {
+    /// The private half.
+    pub key: DecryptionKey,
+    /// When it was replaced by a newer one of its suite; it opens what was sealed before.
+    pub replaced: Option<UnixMillis>,
 }
 
 /// The key under which the key table's thread keys are sealed.
@@ -118,6 +134,8 @@ struct OfficeFile {
 struct DecryptionEntry {
     suite: u32,
     secret: String,
+    #[serde(default)]
+    replaced_ms: Option<i64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -143,6 +161,19 @@ pub struct Keystore {
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> KeystoreError {
     let path = path.to_path_buf();
     |source| KeystoreError::Io { path, source }
+}
+
+/// Replaces a private file: after any crash it holds the old bytes or the new ones.
+fn replace(path: &Path, bytes: &[u8]) -> Result<(), KeystoreError> {
+    let temporary = path.with_extension("new");
+    match fs::remove_file(&temporary) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(io_error(&temporary)(e)),
+        _ => {}
+    }
+    write_private(&temporary, bytes).map_err(io_error(&temporary))?;
+    fs::rename(&temporary, path).map_err(io_error(path))?;
+    let directory = path.parent().unwrap_or(path);
+    fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(io_error(directory))
 }
 
 fn derive(passphrase: &[u8], slot: &SlotFile, salt: &[u8]) -> Result<Zeroizing<[u8; 32]>, KeystoreError> {
@@ -199,10 +230,12 @@ impl Keystore {
                 decryption.push(key);
             }
         }
-        self.write_public(&signing, &decryption)?;
         let office_key = Zeroizing::new(random(entropy));
-        let keys = OfficeKeys { signing, decryption, storage: StorageKey(random(entropy)) };
-        self.write_office(&office_key, &keys, entropy)?;
+        let decryption: Vec<OwnKey> = decryption.into_iter().map(|key| OwnKey { key, replaced: None }).collect();
+        let storage = StorageKey(random(entropy));
+        let keys = OfficeKeys { signing, decryption, storage, office_key: office_key.clone() };
+        self.write_public(&keys)?;
+        self.write_office(&keys, entropy)?;
         let mut officers = Vec::new();
         let directory = material.join("officers");
         for entry in fs::read_dir(&directory).map_err(io_error(&directory))? {
@@ -217,16 +250,24 @@ impl Keystore {
         Ok(officers)
     }
 
-    fn write_public(&self, signing: &SigningKey, decryption: &[DecryptionKey]) -> Result<(), KeystoreError> {
-        let encryption = decryption.iter().map(|key| Ok(key.public()?.sha256()));
+    fn write_public(&self, keys: &OfficeKeys) -> Result<(), KeystoreError> {
+        let before = self.public_keys().ok();
+        // Names of destroyed keys stay: the directory still shows them as this office's.
+        let mut encryption: Vec<[u8; 32]> = before.map(|before| before.encryption).unwrap_or_default();
+        for own in &keys.decryption {
+            let name = own.key.public()?.sha256();
+            if !encryption.contains(&name) {
+                encryption.push(name);
+            }
+        }
         let public = PublicKeys {
-            signing: *signing.verifying_key().as_bytes(),
+            signing: *keys.signing.verifying_key().as_bytes(),
             receipt: *self.receipt_key()?.verifying_key().as_bytes(),
-            encryption: encryption.collect::<Result<_, KeystoreError>>()?,
+            encryption,
         };
         let path = self.directory.join("public.json");
         let text = serde_json::to_vec(&public).map_err(|_| KeystoreError::Malformed(path.clone()))?;
-        write_private(&path, &text).map_err(io_error(&path))
+        replace(&path, &text)
     }
 
     /// The public halves of the office's keys.
@@ -238,16 +279,12 @@ impl Keystore {
         serde_json::from_slice(&read_private(&path)?).map_err(|_| KeystoreError::Malformed(path))
     }
 
-    fn write_office(
-        &self,
-        office_key: &[u8; 32],
-        keys: &OfficeKeys,
-        entropy: &dyn Entropy,
-    ) -> Result<(), KeystoreError> {
-        let decryption = keys
-            .decryption
-            .iter()
-            .map(|key| DecryptionEntry { suite: key.suite().to_wire(), secret: STANDARD.encode(key.secret()) });
+    fn write_office(&self, keys: &OfficeKeys, entropy: &dyn Entropy) -> Result<(), KeystoreError> {
+        let decryption = keys.decryption.iter().map(|own| DecryptionEntry {
+            suite: own.key.suite().to_wire(),
+            secret: STANDARD.encode(own.key.secret()),
+            replaced_ms: own.replaced.map(|at| at.0),
+        });
         let file = OfficeFile {
             version: 1,
             signing: STANDARD.encode(keys.signing.seed()),
@@ -256,8 +293,64 @@ impl Keystore {
         };
         let path = self.directory.join("office.sealed");
         let text = Zeroizing::new(serde_json::to_vec(&file).map_err(|_| KeystoreError::Malformed(path.clone()))?);
-        let sealed = secret_box::seal(office_key, OFFICE_LABEL, &text, entropy)?;
-        write_private(&path, &sealed).map_err(io_error(&path))
+        let sealed = secret_box::seal(&keys.office_key, OFFICE_LABEL, &text, entropy)?;
+        replace(&path, &sealed)
+    }
+
+    /// Makes a new encryption key of every suite and keeps the ones before for what was sealed to them; those replaced
+    /// longer than [`KEPT_DAYS`] ago are destroyed. Returns the new keys, to be published.
+    ///
+    /// # Errors
+    /// [`KeystoreError`].
+    pub fn rotate(
+        &self,
+        keys: &OfficeKeys,
+        now: UnixMillis,
+        entropy: &dyn Entropy,
+    ) -> Result<(OfficeKeys, Vec<EncryptionKey>), KeystoreError> {
+        let (mut decryption, mut published) = (Vec::new(), Vec::new());
+        for suite in Suite::ALL {
+            let (key, public) = DecryptionKey::generate(suite, entropy);
+            decryption.push(OwnKey { key, replaced: None });
+            published.push(public);
+        }
+        let kept = keys.decryption.iter().map(|own| OwnKey { replaced: own.replaced.or(Some(now)), ..own.clone() });
+        decryption.extend(kept.filter(|own| own.replaced.is_none_or(|at| now.since(at) <= KEPT_DAYS * DAY_MS)));
+        let keys = OfficeKeys {
+            signing: keys.signing.clone(),
+            decryption,
+            storage: keys.storage.clone(),
+            office_key: keys.office_key.clone(),
+        };
+        self.write_office(&keys, entropy)?;
+        self.write_public(&keys)?;
+        Ok((keys, published))
+    }
+
+    /// Records of this office that the directory does not have yet, by file.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn unpublished(&self) -> Result<Vec<(PathBuf, Vec<u8>)>, KeystoreError> {
+        let directory = self.directory.join("unpublished");
+        let listing = match fs::read_dir(&directory) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            listing => listing.map_err(io_error(&directory))?,
+        };
+        let mut paths: Vec<PathBuf> = listing.flatten().map(|entry| entry.path()).collect();
+        paths.retain(|path| path.extension().is_some_and(|extension| extension == "record"));
+        paths.sort();
+        paths.into_iter().map(|path| Ok((path.clone(), fs::read(&path).map_err(io_error(&path))?))).collect()
+    }
+
+    /// Keeps a record until it is published. Names sort in the order of publication.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn to_publish(&self, name: &str, record: &[u8]) -> Result<(), KeystoreError> {
+        let directory = self.directory.join("unpublished");
+        fs::create_dir_all(&directory).map_err(io_error(&directory))?;
+        replace(&directory.join(format!("{name}.record")), record)
     }
 
     fn slot_path(&self, officer: &str) -> Result<PathBuf, KeystoreError> {
@@ -291,14 +384,8 @@ impl Keystore {
         let secret = Zeroizing::new([&office_key[..], &key.seed()].concat());
         slot.sealed = STANDARD.encode(secret_box::seal(&wrapping, SLOT_LABEL, &secret, entropy)?);
         let path = self.slot_path(officer)?;
-        let temporary = path.with_extension("new");
-        match fs::remove_file(&temporary) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(io_error(&temporary)(e)),
-            _ => {}
-        }
         let text = serde_json::to_vec_pretty(&slot).map_err(|_| KeystoreError::Malformed(path.clone()))?;
-        write_private(&temporary, &text).map_err(io_error(&temporary))?;
-        fs::rename(&temporary, &path).map_err(io_error(&path))
+        replace(&path, &text)
     }
 
     /// Opens an officer's slot and the office's secrets. Takes a fraction of a second and 64 MiB by design.
@@ -323,11 +410,12 @@ impl Keystore {
         for entry in &file.decryption {
             let suite = Suite::from_wire(entry.suite).ok_or_else(malformed)?;
             let secret = Zeroizing::new(STANDARD.decode(&entry.secret).map_err(|_| malformed())?);
-            decryption.push(DecryptionKey::parse(suite, &secret)?);
+            let replaced = entry.replaced_ms.map(UnixMillis);
+            decryption.push(OwnKey { key: DecryptionKey::parse(suite, &secret)?, replaced });
         }
         let signing = SigningKey::from_seed(&*seed(&file.signing)?);
         let storage = StorageKey(*seed(&file.storage)?);
-        Ok((OfficeKeys { signing, decryption, storage }, officer))
+        Ok((OfficeKeys { signing, decryption, storage, office_key }, officer))
     }
 
     fn open_slot(&self, officer: &str, passphrase: &[u8]) -> Result<(Zeroizing<[u8; 32]>, OfficerKey), KeystoreError> {

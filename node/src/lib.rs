@@ -3,7 +3,10 @@
 //!
 //! The way out: [`compose`] -> [`seal`] -> [`sign`] -> [`store`] (the outbox) -> [`submit`] -> [`evidence`].
 //! The way in: [`receive`] -> [`store`] (the inbox) -> [`attest`] -> [`open`] -> an ACK composed by [`compose`].
-//! Around them: [`contact`], [`gossip`], [`keystore`], [`key_table`], [`vault`], [`directory`], [`log_view`], [`daemon`], [`local_api`];
+//! Beside both: [`attachments`], of pictures without their [`metadata`]; [`rewrap`] for who could not open, [`reconcile`] for a
+//! node that was restored, [`publish`] for new keys.
+//! Around them: [`link`], [`contact`], [`health`], [`gossip`], [`keystore`], [`key_table`], [`vault`], [`directory`],
+//! [`log_view`], [`daemon`], [`local_api`];
 //! [`officer`] is the officers' command line.
 //!
 //! Out of scope: what content means (`liaison-casework`), the log's format (`liaison-log`).
@@ -14,6 +17,7 @@
 //! - Every receipt is verified, and every checkpoint against the newest one verified before.
 //! - Content is on disk only under keys that are sealed under an officer's passphrase; a locked node opens nothing.
 
+pub mod attachments;
 pub mod attest;
 pub mod cli;
 pub mod compose;
@@ -23,16 +27,22 @@ pub mod daemon;
 pub mod directory;
 pub mod evidence;
 pub mod gossip;
+pub mod health;
 pub mod init;
 pub mod key_table;
 pub mod keystore;
+pub mod link;
 pub mod local_api;
 pub mod log_view;
+pub mod metadata;
 pub mod officer;
 pub mod open;
+pub mod publish;
 pub mod receive;
+pub mod reconcile;
 pub mod record;
 pub mod retry;
+pub mod rewrap;
 pub mod seal;
 pub mod secret_box;
 pub mod sign;

@@ -2,41 +2,36 @@
 
 use std::sync::Arc;
 
-use liaison_casework::{
-    case_file::{self, CaseFile},
-    catalogue,
-    content::Gossip,
-    print,
-    validate::Problem,
-};
-use liaison_link::local::PeerUid;
-use liaison_log::proof::TlogProof;
+use liaison_casework::validate::Problem;
+use liaison_link::local::{PeerUid, Reply, RequestBody};
 use liaison_proto::{
-    Bytes,
     failure::chain,
-    header::Core,
     ids::{MessageId, OfficeId},
     refusal::{Refusal, RefusalCode},
-    wire::{DataClass, Kind},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::{
-    compose::Composer,
+    attachments::AttachmentFiles,
+    compose::{Attached, Composer},
     contact::Contact,
     directory::DirectoryReplica,
+    health::Health,
     key_table::KeyTable,
     keystore::KeystoreError,
     log_view::LogView,
     open::Opener,
-    record::NodeRecord,
-    state::Submission,
     store::Store,
     vault::{Locked, Vault},
     view,
 };
+
+mod reading;
+mod sending;
+
+use sending::AttachedFile;
 
 /// Messages listed when nobody says how many.
 const DEFAULT_LIMIT: usize = 100;
@@ -63,9 +58,13 @@ enum Request {
         passphrase: Zeroizing<String>,
     },
     Lock,
-    /// A case file's text.
+    /// A case file's text; the files follow the request, one after the other.
     Send {
         file: String,
+        #[serde(default)]
+        attachments: Vec<AttachedFile>,
+        #[serde(default)]
+        keep_metadata: bool,
     },
     /// An answer to a received message: kind and the fields of its content.
     Reply {
@@ -87,6 +86,20 @@ enum Request {
     Receipt {
         message: String,
     },
+    /// Takes an own message back.
+    TakeBack {
+        message: String,
+        kind: String,
+        reason: String,
+        text: Option<String>,
+    },
+    /// An attachment of a message, counted from 1; its bytes follow the answer.
+    Attachment {
+        message: String,
+        number: usize,
+    },
+    /// New encryption keys.
+    RotateKeys,
     Alarms,
 }
 
@@ -153,19 +166,26 @@ pub struct LocalApi {
     pub view: Arc<LogView>,
     /// Whether the broker is reached.
     pub contact: Arc<Contact>,
+    /// Attachments.
+    pub files: AttachmentFiles,
+    /// How long a message can be taken back before it leaves, milliseconds.
+    pub hold_ms: i64,
+    /// The node's own certificate, and what else may be wrong with it.
+    pub health: Arc<Health>,
 }
 
 impl LocalApi {
     /// Answers a request.
-    pub async fn answer(&self, uid: PeerUid, request: Value) -> Value {
+    pub async fn answer(&self, uid: PeerUid, request: Value, mut body: RequestBody) -> Reply {
         let answered = match serde_json::from_value(request) {
-            Ok(request) => self.dispatch(uid, request).await,
+            Ok(Request::Attachment { message, number }) => self.attachment(uid, &message, number),
+            Ok(request) => self.dispatch(uid, request, &mut body).await.map(Reply::from),
             Err(_) => Err(Failure::Failed("the node does not know this request; are both of one version?".into())),
         };
-        answered.unwrap_or_else(|failure| failure.to_json())
+        answered.unwrap_or_else(|failure| failure.to_json().into())
     }
 
-    async fn dispatch(&self, uid: PeerUid, request: Request) -> Result<Value, Failure> {
+    async fn dispatch(&self, uid: PeerUid, request: Request, body: &mut RequestBody) -> Result<Value, Failure> {
         match request {
             Request::Status => Ok(self.status(uid)),
             Request::Unlock { officer, passphrase } => self.unlock(uid, officer, passphrase).await,
@@ -173,14 +193,24 @@ impl LocalApi {
                 self.vault.lock();
                 Ok(json!({"locked": true}))
             }
-            Request::Send { file } => {
-                let case = case_file::parse(&file).map_err(Failure::Problems)?;
-                self.send(uid, &case).await
+            Request::Send { file, attachments, keep_metadata } => {
+                self.send_file(uid, &file, &attachments, keep_metadata, body).await
             }
             Request::Reply { message, kind, content } => {
                 let case = self.reply(&message, &kind, content)?;
-                self.send(uid, &case).await
+                self.send(uid, &case, Attached::nothing(self.composer.entropy.as_ref())).await
             }
+            Request::TakeBack { message, kind, reason, text } => {
+                self.take_back(uid, &message, &kind, &reason, text.as_deref()).await
+            }
+            Request::RotateKeys => {
+                self.vault.officer(uid)?;
+                let entropy = self.composer.entropy.as_ref();
+                let made = self.vault.rotate(self.office, entropy).map_err(|e| Failure::Failed(chain(&e)))?;
+                Ok(json!({"new_keys": made}))
+            }
+            // Answered before, with its bytes.
+            Request::Attachment { .. } => Err(Failure::Failed("an attachment is asked for by itself".into())),
             Request::Inbox { limit } => {
                 let state = self.store.state();
                 let mut messages: Vec<_> = state.incoming.values().collect();
@@ -223,7 +253,9 @@ impl LocalApi {
             "received": state.incoming.len(),
             "sent": state.outgoing.len(),
             "missing_numbers": missing,
+            "to_download": state.to_download.len(),
             "alarms": state.alarms.len(),
+            "problems": self.health.problems(),
         })
     }
 
@@ -240,155 +272,6 @@ impl LocalApi {
             Ok(Err(error)) => Err(Failure::Failed(chain(&error))),
             Err(error) => Err(Failure::Failed(error.to_string())),
         }
-    }
-
-    async fn send(&self, uid: PeerUid, case: &CaseFile) -> Result<Value, Failure> {
-        let officer = self.vault.officer(uid)?;
-        let keys = self.vault.office()?;
-        let gossip = self.gossip(&case.to).await;
-        let signed = {
-            let directory = self.directory.directory();
-            if directory.size() == 0 {
-                let detail = "the directory has not been fetched yet; connect to the broker once";
-                return Err(Refusal::new(RefusalCode::UnknownRecipient, detail).into());
-            }
-            let draft = self.composer.draft(case, &directory, &self.store.state(), gossip)?;
-            draft.seal(&officer, &directory, self.composer.entropy.as_ref())?.sign(&keys.signing)
-        };
-        let (message, thread) = (signed.message_id(), signed.thread_id());
-        // The key first: a key without a message is harmless, a message without its key cannot be read again.
-        self.key_table
-            .put(thread, message, signed.content_key(), &keys.storage, self.composer.entropy.as_ref())
-            .map_err(|e| Failure::Failed(chain(&e)))?;
-        self.store.write(vec![signed.into_write()]).await.map_err(|e| Failure::Failed(chain(&e)))?;
-        Ok(json!({"message": message, "thread": thread}))
-    }
-
-    /// What the counterpart's node compares with its own view.
-    async fn gossip(&self, to: &[OfficeId]) -> Gossip {
-        let checkpoint = self.view.newest().await.map(|checkpoint| checkpoint.note().clone()).unwrap_or_default();
-        let state = self.store.state();
-        let mut numbers: Vec<(String, u32, u64)> = state
-            .sent_numbers
-            .iter()
-            .filter(|(channel, _)| to.contains(&channel.to))
-            .map(|(channel, number)| {
-                (channel.to.to_string(), u32::try_from(i32::from(channel.lane.to_wire())).unwrap_or(0), *number)
-            })
-            .collect();
-        numbers.sort();
-        Gossip { checkpoint, numbers }
-    }
-
-    /// An answer takes the envelope's codes from what it answers: same priority, handling and basis; TLP never widens.
-    fn reply(&self, message: &str, kind: &str, mut content: Value) -> Result<CaseFile, Failure> {
-        let id = find(message)?;
-        let state = self.store.state();
-        let unknown = || Refusal::new(RefusalCode::UnknownMessage, "no such message in the inbox");
-        let answered: &Core = state.incoming.get(&id).ok_or_else(unknown)?.header.core();
-        if matches!(answered.kind, Kind::Ack | Kind::Decline) {
-            return Err(Refusal::new(RefusalCode::AlreadyAnswered, "an answer is not answered").into());
-        }
-        // An acknowledged message may still be declined; nothing else is answered twice.
-        match view::own_answer(&state, id) {
-            None => {}
-            Some("ACKED") if kind == catalogue::kind_name(Kind::Decline) => {}
-            Some(before) => {
-                let detail = format!("this office has {} the message", before.to_ascii_lowercase());
-                return Err(Refusal::new(RefusalCode::AlreadyAnswered, detail).into());
-            }
-        }
-        if kind == catalogue::kind_name(Kind::Ack)
-            && let Value::Object(fields) = &mut content
-        {
-            let now = self.composer.clock.now();
-            fields.entry("received_at").or_insert_with(|| json!(now.to_string()));
-        }
-        let codes = view::core(answered);
-        let case = json!({
-            "kind": kind,
-            "to": [answered.from],
-            "priority": codes["priority"],
-            "handling": codes["handling"],
-            "tlp": codes["tlp"],
-            "legal_basis": codes["legal_basis"],
-            "purpose": codes["purpose"],
-            "language": self.language,
-            "exercise": answered.exercise,
-            "in_reply_to": id,
-            "content": content,
-        });
-        drop(state);
-        case_file::from_json(&case).map_err(Failure::Problems)
-    }
-
-    fn show(&self, uid: PeerUid, id: MessageId) -> Result<Value, Failure> {
-        let state = self.store.state();
-        let mut shown = if let Some(incoming) = state.incoming.get(&id) {
-            view::incoming(&state, incoming)
-        } else if let Some(outgoing) = state.outgoing.get(&id) {
-            view::outgoing(&state, outgoing)
-        } else {
-            return Err(Refusal::new(RefusalCode::UnknownMessage, "no such message here").into());
-        };
-        shown["history"] = json!(view::history(&state, id));
-        let answers: Vec<(MessageId, Core)> = state
-            .replies
-            .get(&id)
-            .into_iter()
-            .flatten()
-            .filter_map(|reply| Some((*reply, state.incoming.get(reply)?.header.core().clone())))
-            .collect();
-        drop(state);
-        shown["proof"] = self.receipt(id).map_or(Value::Null, |receipt| receipt["proof"].clone());
-        // Content is for officers who unlocked; everything else is the envelope.
-        match self.vault.officer(uid).and_then(|_| self.vault.office()) {
-            Ok(keys) => match self.opener.read(id, &keys) {
-                Ok(opened) => {
-                    shown["officer"] =
-                        json!({"id": opened.officer.officer_id, "name": print::plain(&opened.officer.display_name)});
-                    shown["content"] = print::to_json(opened.content.message(), DataClass::P3);
-                    shown["text"] = json!(print::to_text(opened.content.message(), DataClass::P3));
-                }
-                Err(error) => shown["content_missing"] = json!(chain(&error)),
-            },
-            Err(locked) => shown["content_missing"] = json!(locked.to_string()),
-        }
-        let keys = self.vault.officer(uid).and_then(|_| self.vault.office()).ok();
-        let answer = |(reply, core): &(MessageId, Core)| {
-            let opened = keys.as_ref().and_then(|keys| self.opener.read(*reply, keys).ok());
-            let officer = opened.as_ref().map(|opened| print::plain(&opened.officer.display_name));
-            let text = opened.map(|opened| print::to_text(opened.content.message(), DataClass::P3));
-            json!({
-                "message": reply, "kind": catalogue::kind_name(core.kind), "from": core.from,
-                "officer": officer, "text": text,
-            })
-        };
-        shown["answers"] = json!(answers.iter().map(answer).collect::<Vec<_>>());
-        Ok(shown)
-    }
-
-    /// The ACCEPTED entry of a message with its proof, as a C2SP tlog-proof whose extra line carries the entry.
-    fn receipt(&self, id: MessageId) -> Result<Value, Failure> {
-        let position = {
-            let state = self.store.state();
-            let own = state.outgoing.get(&id).and_then(|outgoing| match &outgoing.submission {
-                Submission::Receipted { receipt, .. } => Some(*receipt),
-                _ => None,
-            });
-            own.or_else(|| state.incoming.get(&id).map(|incoming| incoming.record))
-        };
-        let missing = || Refusal::new(RefusalCode::UnknownMessage, "there is no receipt for this message yet");
-        let record = self.store.record(position.ok_or_else(missing)?).map_err(|e| Failure::Failed(e.to_string()))?;
-        let receipt = match record {
-            NodeRecord::Receipted(receipted) => receipted.receipt,
-            NodeRecord::Arrived(arrived) => arrived.receipt,
-            _ => None,
-        };
-        let receipt = receipt.ok_or_else(missing)?;
-        let proof = TlogProof::parse(&receipt.proof).map_err(|e| Failure::Failed(e.to_string()))?;
-        let text = TlogProof { extra: Some(receipt.leaf), ..proof }.encode();
-        Ok(json!({"proof": String::from_utf8_lossy(&Bytes::from(text))}))
     }
 }
 

@@ -22,11 +22,11 @@ use liaison_proto::{
 use crate::{
     directory::DirectoryReplica,
     key_table::{KeyTable, KeyTableError},
-    keystore::OfficeKeys,
+    keystore::{OfficeKeys, OwnKey},
+    link::Link,
     record::{Gossip, NodeRecord, Stated},
-    state::Incoming,
+    state::{Incoming, Rewrap},
     store::StoreError,
-    submit::Link,
     vault::Vault,
 };
 
@@ -97,15 +97,25 @@ pub fn read_plaintext(
     Ok(Opened { content, officer })
 }
 
-/// Unwraps the content key with whichever of the office's keys the header names.
-fn unwrap(envelope: &SignedEnvelope, office: OfficeId, keys: &OfficeKeys) -> Result<ContentKey, CannotOpenReason> {
-    let (wrap, commitment) = envelope.wrap_for(office).ok_or(CannotOpenReason::NoKey)?;
-    let named = |key: &&liaison_proto::seal::DecryptionKey| {
-        key.public().is_ok_and(|public| public.sha256()[..] == commitment.key_sha256[..])
+/// Unwraps the content key with whichever of the office's keys the header, or a later rewrap, names.
+fn unwrap(
+    envelope: &SignedEnvelope,
+    office: OfficeId,
+    rewrap: Option<&Rewrap>,
+    keys: &OfficeKeys,
+) -> Result<ContentKey, CannotOpenReason> {
+    let (wrap, key_sha256) = match rewrap {
+        Some(rewrap) => (&rewrap.wrap, &rewrap.key_sha256[..]),
+        None => {
+            let (wrap, commitment) = envelope.wrap_for(office).ok_or(CannotOpenReason::NoKey)?;
+            (wrap, &commitment.key_sha256[..])
+        }
     };
+    let named = |own: &&OwnKey| own.key.public().is_ok_and(|public| public.sha256()[..] == *key_sha256);
     let key = keys.decryption.iter().find(named).ok_or(CannotOpenReason::NoKey)?;
     let header = envelope.header();
-    ContentKey::unwrap(header.core_bytes(), header.core().message_id, key, wrap).map_err(|_| CannotOpenReason::Seal)
+    ContentKey::unwrap(header.core_bytes(), header.core().message_id, &key.key, wrap)
+        .map_err(|_| CannotOpenReason::Seal)
 }
 
 impl Opener {
@@ -152,7 +162,7 @@ impl Opener {
     async fn open(&self, id: MessageId, keys: &OfficeKeys) -> Result<(), OpenFailed> {
         let Some(incoming) = self.link.store.state().incoming.get(&id).cloned() else { return Ok(()) };
         let (envelope, signing_key) = self.envelope(&incoming)?;
-        let content_key = unwrap(&envelope, self.office, keys);
+        let content_key = unwrap(&envelope, self.office, incoming.rewrap.as_ref(), keys);
         let opened = content_key.and_then(|key| {
             let header = envelope.header();
             let commitment = &header.commitments().key_commitment;
@@ -222,7 +232,8 @@ impl Opener {
             } else {
                 let outgoing = state.outgoing.get(&id).ok_or(OpenFailed::Key(KeyTableError::Missing))?;
                 let size = self.directory.directory().size();
-                (outgoing.header.clone(), outgoing.signature.clone(), outgoing.body, size)
+                let body = outgoing.body.ok_or(OpenFailed::Key(KeyTableError::Missing))?;
+                (outgoing.header.clone(), outgoing.signature.clone(), body, size)
             }
         };
         let envelope = self.link.store.envelope(&header, signature.as_ref(), body).map_err(OpenFailed::Read)?;

@@ -1,32 +1,51 @@
 //! The way in: what the broker delivers is verified in full, kept durably with this office's signed DELIVERED, and only
 //! then stated to the broker.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use liaison_log::{
     leaf::{Event, ExchangeLeaf, Statement},
-    remote::RemoteLog,
+    remote::{RemoteLog, within},
     verify::verify_entry,
 };
 use liaison_proto::{
     Bytes,
     envelope::UnverifiedEnvelope,
     failure::chain,
-    ids::OfficeId,
+    ids::{Lane, OfficeId},
     refusal::Refusal,
     sign::{PayloadType, SigningKey},
     wire::{self, CannotOpenReason, StatementKind},
 };
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 
 use crate::{
     contact::Contact,
     directory::{DirectoryError, DirectoryReplica},
+    link::Link,
     log_view::ViewError,
     record::{Arrived, NodeRecord, Stated},
     retry::Backoff,
     store::{StoreError, Write},
-    submit::{Link, is_receipt_for},
+    submit::is_receipt_for,
 };
+
+/// Deliveries under way on a lane: enough to fill a link, few enough that a restart repeats little.
+const CREDIT: u32 = 32;
+/// How long the broker may take to begin a stream.
+const BEGIN: Duration = Duration::from_secs(30);
+
+/// What became of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// It is durable here.
+    Yes,
+    /// It is not to be believed; an alarm was kept.
+    Reported,
+    /// It could not be taken now; it comes again.
+    Later,
+}
 
 /// What receiving needs beside the link.
 #[derive(Clone)]
@@ -83,36 +102,65 @@ fn claimed_message(leaf: &Bytes) -> String {
 }
 
 impl Receiver {
-    /// Receives until the store stops.
+    /// Receives one lane until the store stops.
     ///
     /// # Errors
     /// [`StoreError::Stopped`].
-    pub async fn run(self) -> Result<(), StoreError> {
+    pub async fn run(self, lane: Lane) -> Result<(), StoreError> {
         let mut backoff = Backoff::default();
         loop {
-            if let Ok(stream) = self.link.exchange().receive(wire::ReceiveRequest {}).await {
-                self.contact.set(true);
+            let (credit, requests) = mpsc::channel(4);
+            // Room for it was just made.
+            let _ = credit.try_send(wire::ReceiveRequest { lane: lane.to_wire().into(), credit: CREDIT });
+            if let Ok(stream) = within(BEGIN, self.link.exchange(lane).receive(ReceiverStream::new(requests))).await {
+                self.contact.set(lane, true);
+                let mut taken = 0;
                 let mut stream = stream.into_inner();
                 while let Ok(Some(delivery)) = stream.message().await {
-                    let exhibit = delivery.receipt.as_ref().map(|receipt| receipt.leaf.clone()).unwrap_or_default();
-                    match self.take(delivery).await {
-                        Ok(()) => backoff.reset(),
-                        Err(NotTaken::Store(error)) => return Err(error),
-                        Err(error) if error.is_alarm() => {
-                            let entry = claimed_message(&exhibit);
-                            self.link
-                                .alarm(format!("a delivery was not taken ({entry}): {}", chain(&error)), exhibit)
-                                .await?;
-                        }
-                        Err(error) => {
-                            tracing::warn!(error = chain(&error), "a delivery was not taken yet");
+                    match self.take_or_report(delivery).await? {
+                        Kept::Yes => backoff.reset(),
+                        Kept::Reported => {}
+                        Kept::Later => break,
+                    }
+                    // Credit comes back once a delivery is durable: a slow disk slows the broker down.
+                    taken += 1;
+                    if taken >= CREDIT / 2 {
+                        let more = wire::ReceiveRequest { lane: lane.to_wire().into(), credit: taken };
+                        if credit.send(more).await.is_err() {
                             break;
                         }
+                        taken = 0;
                     }
                 }
             }
-            self.contact.set(false);
+            self.contact.set(lane, false);
             tokio::time::sleep(backoff.pause(self.link.entropy.as_ref())).await;
+        }
+    }
+
+    /// Takes a delivery, or keeps an alarm about it.
+    ///
+    /// # Errors
+    /// [`StoreError::Stopped`].
+    pub async fn take_or_report(&self, delivery: wire::Delivery) -> Result<Kept, StoreError> {
+        let exhibit = delivery.receipt.as_ref().map(|receipt| receipt.leaf.clone()).unwrap_or_default();
+        match self.take(delivery).await {
+            Ok(()) => Ok(Kept::Yes),
+            Err(NotTaken::Store(error @ StoreError::Full)) => {
+                tracing::warn!(error = chain(&error), "a delivery was not taken yet");
+                Ok(Kept::Later)
+            }
+            Err(NotTaken::Store(error)) => Err(error),
+            Err(error) if error.is_alarm() => {
+                let entry = claimed_message(&exhibit);
+                let what = format!("a delivery was not taken ({entry}): {}", chain(&error));
+                self.link.alarm(what, exhibit).await?;
+                Ok(Kept::Reported)
+            }
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "a delivery was not taken yet");
+                Ok(Kept::Later)
+            }
         }
     }
 
@@ -156,7 +204,7 @@ impl Receiver {
         });
         let body = wire::Envelope { erasable: envelope.erasable, body: envelope.body, ..wire::Envelope::default() };
         let id = header.core().message_id;
-        if !self.link.store.write(vec![Write { record: arrived, body: Some(body) }, stated.clone().into()]).await? {
+        if !self.link.store.try_write(vec![Write { record: arrived, body: Some(body) }, stated.clone().into()]).await? {
             // It was there already; a crash between the two records may have left it without its statement.
             let unstated = self
                 .link

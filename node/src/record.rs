@@ -18,6 +18,39 @@ pub struct Queued {
     /// The office's signature.
     #[prost(message, optional, tag = "2")]
     pub office_signature: Option<wire::Signature>,
+    /// Node time before which it does not leave, so that the officer can take it back.
+    #[prost(int64, tag = "3")]
+    pub not_before_ms: i64,
+}
+
+/// The officer took a message back before it left.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Cancelled {
+    /// Message id.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub message_id: Bytes,
+    /// Node time.
+    #[prost(int64, tag = "2")]
+    pub at_ms: i64,
+}
+
+/// A message that this office sent and this store lost: its ACCEPTED entry, found again in the log after a restore.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Recovered {
+    /// The entry with its proof.
+    #[prost(message, optional, tag = "1")]
+    pub receipt: Option<wire::Receipt>,
+    /// Node time.
+    #[prost(int64, tag = "2")]
+    pub at_ms: i64,
+}
+
+/// An attachment of a received message is here whole.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Downloaded {
+    /// SHA-256 of the ciphertext.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub sha256: Bytes,
 }
 
 /// The broker's verified receipt for a queued message.
@@ -49,6 +82,9 @@ pub struct Refused {
     /// Node time.
     #[prost(int64, tag = "4")]
     pub at_ms: i64,
+    /// The broker's verified signature over the refusal; none for refusals that are not signed.
+    #[prost(message, optional, tag = "5")]
+    pub signed: Option<wire::SignedRefusal>,
 }
 
 /// A message received and verified. Its body follows in the bodies journal.
@@ -96,12 +132,16 @@ pub struct StatementReceipted {
     pub receipt: Option<wire::Receipt>,
 }
 
-/// A verified entry about a message that this office sent.
+/// A verified entry that concerns this office: about a message that it sent, or NON_DELIVERY and REWRAPPED about one
+/// sent to it.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Evidence {
     /// The entry with its proof.
     #[prost(message, optional, tag = "1")]
     pub receipt: Option<wire::Receipt>,
+    /// With REWRAPPED, at its recipient: the new wrap.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub wrap: Bytes,
 }
 
 /// The newest checkpoint of the exchange log that was verified to extend the one before.
@@ -152,6 +192,9 @@ pub enum NodeRecord {
     Checkpoint(Checkpoint),
     Alarm(Alarm),
     Gossip(Gossip),
+    Cancelled(Cancelled),
+    Recovered(Recovered),
+    Downloaded(Downloaded),
 }
 
 impl NodeRecord {
@@ -175,6 +218,9 @@ impl NodeRecord {
             Self::Checkpoint(r) => (8, bytes(r)),
             Self::Alarm(r) => (9, bytes(r)),
             Self::Gossip(r) => (10, bytes(r)),
+            Self::Cancelled(r) => (11, bytes(r)),
+            Self::Recovered(r) => (12, bytes(r)),
+            Self::Downloaded(r) => (13, bytes(r)),
         }
     }
 
@@ -197,6 +243,6 @@ impl NodeRecord {
             };
         }
         decode!(1 => Queued, 2 => Receipted, 3 => Refused, 4 => Arrived, 5 => Stated, 6 => StatementReceipted,
-                7 => Evidence, 8 => Checkpoint, 9 => Alarm, 10 => Gossip)
+                7 => Evidence, 8 => Checkpoint, 9 => Alarm, 10 => Gossip, 11 => Cancelled, 12 => Recovered, 13 => Downloaded)
     }
 }

@@ -59,7 +59,7 @@ impl Draft {
             countersigners: Vec::new(),
         };
         let plaintext = Zeroizing::new(plaintext.encode_to_vec());
-        let content_key = ContentKey::generate(entropy);
+        let content_key = self.content_key.clone();
         let body = Bytes::from(content_key.seal_body(&self.core, &plaintext).map_err(failed)?);
         let (mut wraps, mut recipients) = (Vec::new(), Vec::new());
         for &to in &self.to {
@@ -79,7 +79,7 @@ impl Draft {
             body_size: body.len() as u64,
             key_commitment: Bytes::copy_from_slice(&content_key.commitment()),
             recipients,
-            attachments: Vec::new(),
+            attachments: self.attachments,
             stat_sha256,
         };
         let header = wire::Header { core: self.core, commitments: Some(commitments) };

@@ -1,6 +1,7 @@
 //! The office's signature over the header, and the way into the outbox.
 
 use liaison_proto::{
+    clock::UnixMillis,
     ids::MessageId,
     seal::ContentKey,
     sign::{PayloadType, SigningKey},
@@ -63,11 +64,14 @@ impl Signed {
         &self.envelope
     }
 
-    /// What the outbox keeps.
+    /// What the outbox keeps; it does not leave before a time.
     #[must_use]
-    pub fn into_write(self) -> Write {
+    pub fn into_write(self, not_before: UnixMillis) -> Write {
         let wire::Envelope { header, office_signature, erasable, body } = self.envelope;
         let body = wire::Envelope { erasable, body, ..wire::Envelope::default() };
-        Write { record: NodeRecord::Queued(Queued { header, office_signature }), body: Some(body) }
+        Write {
+            record: NodeRecord::Queued(Queued { header, office_signature, not_before_ms: not_before.0 }),
+            body: Some(body),
+        }
     }
 }

@@ -47,13 +47,19 @@ pub enum StoreError {
     /// Records that were synced are no longer intact.
     #[error("the store is damaged: {0}")]
     Damaged(String),
+    /// There is no room; nothing was written.
+    #[error("the disk is full; nothing was written")]
+    Full,
     /// The store stopped after an earlier failure.
     #[error("the store has stopped after a failure; restart the node")]
     Stopped,
 }
 
+/// Pause before a write is tried again on a full disk.
+const FULL_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// A record to write, with its body when it has one.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Write {
     /// The record.
     pub record: NodeRecord,
@@ -69,7 +75,7 @@ impl From<NodeRecord> for Write {
 
 struct Request {
     writes: Vec<Write>,
-    done: oneshot::Sender<bool>,
+    done: oneshot::Sender<Result<bool, StoreError>>,
 }
 
 /// A handle to the store.
@@ -89,6 +95,8 @@ struct Writer {
     state: Arc<RwLock<State>>,
     changed: watch::Sender<u64>,
     unmarked: bool,
+    disk: Arc<dyn Disk>,
+    reserve_bytes: u64,
 }
 
 /// Creates an empty store.
@@ -138,7 +146,12 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn open(disk: &Arc<dyn Disk>, segment_bytes: u32, office: OfficeId) -> Result<Self, StoreError> {
+    pub fn open(
+        disk: &Arc<dyn Disk>,
+        segment_bytes: u32,
+        reserve_bytes: u64,
+        office: OfficeId,
+    ) -> Result<Self, StoreError> {
         let mut state = State::new(office);
         let mut unsynced: Vec<Found> = Vec::new();
         let mut synced: Option<(Position, Synced)> = None;
@@ -196,10 +209,17 @@ impl Store {
         let start = Position { segment: 0, offset: 0 };
         records.rewrite(synced.map_or(start, |(position, _)| position))?;
         bodies.rewrite(from.map_or(start, |(position, _)| position))?;
-        Self::start(records, bodies, state)
+        let reserve_bytes = reserve_bytes.saturating_add(2 * u64::from(segment_bytes));
+        Self::start(records, bodies, state, Arc::clone(disk), reserve_bytes)
     }
 
-    fn start(records: SegmentedJournal, bodies: SegmentedJournal, state: State) -> Result<Self, StoreError> {
+    fn start(
+        records: SegmentedJournal,
+        bodies: SegmentedJournal,
+        state: State,
+        disk: Arc<dyn Disk>,
+        reserve_bytes: u64,
+    ) -> Result<Self, StoreError> {
         let state = Arc::new(RwLock::new(state));
         let changed = watch::Sender::new(0);
         let (requests, waiting) = mpsc::channel(MAX_WAITING);
@@ -212,7 +232,7 @@ impl Store {
             changed: changed.clone(),
             stopped,
         };
-        let mut writer = Writer { records, bodies, state, changed, unmarked: true };
+        let mut writer = Writer { records, bodies, state, changed, unmarked: true, disk, reserve_bytes };
         thread::Builder::new().name("store".into()).spawn(move || {
             if let Err(error) = writer.run(waiting) {
                 tracing::error!(error = chain(&error), "the store has stopped");
@@ -222,15 +242,28 @@ impl Store {
         Ok(store)
     }
 
-    /// Writes records, all or none after a crash is not promised: order is. Returns false when it was an arrival that
-    /// the store has already.
+    /// Writes records, all or none after a crash is not promised: order is. Waits while the disk is full. Returns false
+    /// when it was an arrival that the store has already.
     ///
     /// # Errors
     /// [`StoreError::Stopped`].
     pub async fn write(&self, writes: Vec<Write>) -> Result<bool, StoreError> {
+        loop {
+            match self.try_write(writes.clone()).await {
+                Err(StoreError::Full) => tokio::time::sleep(FULL_PAUSE).await,
+                written => return written,
+            }
+        }
+    }
+
+    /// The same, for those who can come again.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] or [`StoreError::Stopped`].
+    pub async fn try_write(&self, writes: Vec<Write>) -> Result<bool, StoreError> {
         let (done, answer) = oneshot::channel();
         self.requests.send(Request { writes, done }).await.map_err(|_| StoreError::Stopped)?;
-        answer.await.map_err(|_| StoreError::Stopped)
+        answer.await.map_err(|_| StoreError::Stopped)?
     }
 
     /// The durable state.
@@ -344,6 +377,14 @@ impl Writer {
     }
 
     fn commit(&mut self, batch: Vec<Request>) -> io::Result<()> {
+        // Looked at before anything is written: a write that fails half-way would stop the store.
+        if self.disk.available()? < self.reserve_bytes {
+            tracing::error!("the disk is full: nothing is written until there is room");
+            for request in batch {
+                let _ = request.done.send(Err(StoreError::Full));
+            }
+            return Ok(());
+        }
         if std::mem::take(&mut self.unmarked) {
             self.append_mark()?;
         }
@@ -382,7 +423,7 @@ impl Writer {
         self.changed.send_modify(|n| *n += 1);
         for (done, answer) in answers {
             // Whoever asked may have gone away.
-            let _ = done.send(answer);
+            let _ = done.send(Ok(answer));
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
-//! The way to the broker: what is in the outbox is submitted in its order, one lane beside the other, until the broker
-//! has receipted or finally refused it.
+//! The way to the broker: what is in the outbox is submitted in its order, one lane beside the other, in one stream a
+//! lane, until the broker has receipted or finally refused it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 use liaison_log::{
     leaf::{Event, ExchangeLeaf},
@@ -9,191 +9,236 @@ use liaison_log::{
 };
 use liaison_proto::{
     Bytes,
-    clock::Clock,
-    entropy::SharedEntropy,
-    failure::chain,
+    header::Header,
     ids::{Lane, MessageId},
-    limits,
-    refusal::{Refusal, is_final_refusal},
-    wire::{self, exchange_client::ExchangeClient},
+    refusal::{Refusal, RefusalCode, is_signed_refusal},
+    wire::{self, submit_answer::Answer},
 };
-use tonic::transport::Channel;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
 
 use crate::{
-    log_view::{LogView, ViewError},
-    record::{Alarm, NodeRecord, Receipted, Refused},
+    link::Link,
+    record::{NodeRecord, Receipted, Refused},
     retry::Backoff,
     state::Submission,
-    store::{Store, StoreError},
+    store::StoreError,
 };
 
 /// How long the largest message may take: 1.2 MB at 64 kbit/s and as much again.
-const LARGEST_CALL: Duration = Duration::from_secs(300);
-/// Alarms kept at most, each with an exhibit of at most a leaf: a cheating broker must not fill the disk.
-const MOST_ALARMS: usize = 2_000;
-
-/// What every loop that talks to the broker needs.
-#[derive(Clone)]
-pub struct Link {
-    /// The connection.
-    pub channel: Channel,
-    /// The store.
-    pub store: Store,
-    /// The node's view of the exchange log.
-    pub view: Arc<LogView>,
-    /// The wall clock.
-    pub clock: Arc<dyn Clock>,
-    /// Randomness.
-    pub entropy: SharedEntropy,
-}
-
-impl Link {
-    /// The `Exchange` service.
-    #[must_use]
-    pub fn exchange(&self) -> ExchangeClient<Channel> {
-        ExchangeClient::new(self.channel.clone())
-            .max_decoding_message_size(limits::GRPC_BYTES)
-            .max_encoding_message_size(limits::GRPC_BYTES)
-    }
-
-    /// Keeps an alarm: something that only trouble or bad faith explains.
-    ///
-    /// # Errors
-    /// [`StoreError::Stopped`].
-    pub async fn alarm(&self, what: impl Into<String>, exhibit: Bytes) -> Result<(), StoreError> {
-        let what = what.into();
-        tracing::error!(%what, "alarm");
-        let known = {
-            let state = self.store.state();
-            state.alarms.len() >= MOST_ALARMS || state.alarms.iter().any(|alarm| alarm.what == what)
-        };
-        if !known {
-            let exhibit = exhibit.slice(..exhibit.len().min(limits::LEAF_BYTES));
-            let record = NodeRecord::Alarm(Alarm { at_ms: self.clock.now().0, what, exhibit });
-            self.store.write(vec![record.into()]).await?;
-        }
-        Ok(())
-    }
-
-    /// Reports why a receipt was not believed: an alarm, or a warning when only the link failed.
-    ///
-    /// # Errors
-    /// [`StoreError::Stopped`].
-    pub async fn report(&self, error: &ViewError, exhibit: &wire::Receipt) -> Result<(), StoreError> {
-        if error.is_alarm() {
-            return self.alarm(chain(error), exhibit.proof.clone()).await;
-        }
-        tracing::warn!(error = chain(error), "a receipt could not be checked yet");
-        Ok(())
-    }
-}
-
-enum Outcome {
-    Done,
-    Retry,
-    /// Its stored bytes are damaged; what is behind it must not wait.
-    Unreadable,
-}
+const LARGEST: Duration = Duration::from_secs(300);
+/// How long the broker may take to begin a stream.
+const BEGIN: Duration = Duration::from_secs(30);
+/// Envelopes under way in one stream: enough to fill a link, few enough to be read into memory.
+const WINDOW: usize = 32;
 
 /// Submits one lane's messages in order, until the store stops.
 ///
 /// # Errors
 /// [`StoreError::Stopped`].
 pub async fn run(link: Link, lane: Lane) -> Result<(), StoreError> {
-    let mut changes = link.store.changes();
+    let mut submitter = Submitter { link, lane, unreadable: Vec::new(), later: None };
     let mut backoff = Backoff::default();
-    let mut unreadable: Vec<MessageId> = Vec::new();
     loop {
-        changes.mark_unchanged();
-        let next = {
-            let state = link.store.state();
-            let lane_only =
-                state.to_submit.range((lane, 0, MessageId::LOWEST)..).take_while(|(found, ..)| *found == lane);
-            lane_only.map(|(_, _, id)| *id).find(|id| !unreadable.contains(id))
-        };
-        match next {
-            Some(id) => match submit(&link, id).await? {
-                Outcome::Done => backoff.reset(),
-                Outcome::Unreadable => unreadable.push(id),
-                Outcome::Retry => tokio::time::sleep(backoff.pause(link.entropy.as_ref())).await,
-            },
-            None => changes.changed().await.map_err(|_| StoreError::Stopped)?,
+        submitter.wait_for_work().await?;
+        let progress = submitter.stream().await?;
+        if progress {
+            backoff.reset();
         }
+        let pause = submitter.later.take().unwrap_or_else(|| backoff.pause(submitter.link.entropy.as_ref()));
+        tokio::time::sleep(pause).await;
     }
 }
 
-async fn submit(link: &Link, id: MessageId) -> Result<Outcome, StoreError> {
-    let envelope = {
-        let state = link.store.state();
-        let Some(outgoing) = state.outgoing.get(&id).filter(|o| o.submission == Submission::Queued) else {
-            return Ok(Outcome::Done);
+struct Submitter {
+    link: Link,
+    lane: Lane,
+    /// Their stored bytes are damaged; what is behind them must not wait.
+    unreadable: Vec<MessageId>,
+    /// When the broker said that something may be tried again.
+    later: Option<Duration>,
+}
+
+/// What was sent and not answered yet.
+struct Sent {
+    id: MessageId,
+    envelope: wire::Envelope,
+}
+
+impl Submitter {
+    /// The next message of the lane that may leave, which is none of those under way.
+    fn next(&self, under_way: &VecDeque<Sent>) -> Option<MessageId> {
+        let state = self.link.store.state();
+        let now = self.link.clock.now();
+        let lane_only =
+            state.to_submit.range((self.lane, 0, MessageId::LOWEST)..).take_while(|(lane, ..)| *lane == self.lane);
+        let ready = |id: &MessageId| {
+            let held = state.outgoing.get(id).is_some_and(|outgoing| outgoing.not_before > now);
+            let uploaded = self.link.uploads.are_done(&state, *id);
+            let under_way = under_way.iter().any(|sent| sent.id == *id);
+            !held && uploaded && !under_way && !self.unreadable.contains(id)
         };
-        link.store.envelope(&outgoing.header, outgoing.signature.as_ref(), outgoing.body)
-    };
-    let envelope = match envelope {
-        Ok(envelope) => envelope,
-        Err(error) => {
-            link.alarm(format!("message {id} cannot be read from the outbox: {error}"), Bytes::new()).await?;
-            return Ok(Outcome::Unreadable);
-        }
-    };
-    let request = wire::SubmitRequest { envelope: Some(envelope.clone()) };
-    let answer = within(LARGEST_CALL, link.exchange().submit(request)).await;
-    let receipt = match answer {
-        Ok(answer) => answer.into_inner().receipt.unwrap_or_default(),
-        Err(status) => return refused(link, id, &status).await,
-    };
-    match link.view.verify(&receipt).await {
-        Ok(verified) => {
-            if !is_receipt_for(&verified.leaf, &envelope) {
-                link.alarm(format!("the broker's receipt for {id} is of another message"), receipt.proof).await?;
-                return Ok(Outcome::Retry);
+        lane_only.map(|(_, _, id)| *id).find(ready)
+    }
+
+    async fn wait_for_work(&self) -> Result<(), StoreError> {
+        let mut changes = self.link.store.changes();
+        let none = VecDeque::new();
+        loop {
+            changes.mark_unchanged();
+            if self.next(&none).is_some() {
+                return Ok(());
             }
-            check_numbers(link, &verified.leaf).await?;
-            let record = NodeRecord::Receipted(Receipted {
-                message_id: Bytes::copy_from_slice(id.as_bytes()),
-                receipt: Some(receipt),
-                at_ms: link.clock.now().0,
-            });
-            link.store.write(vec![record.into()]).await?;
-            Ok(Outcome::Done)
+            self.wait(&mut changes).await?;
         }
-        Err(error) => {
-            link.report(&error, &receipt).await?;
-            Ok(Outcome::Retry)
+    }
+
+    /// Until something changes: the store, the end of a hold, an upload.
+    async fn wait(&self, changes: &mut tokio::sync::watch::Receiver<u64>) -> Result<(), StoreError> {
+        let mut uploads = self.link.uploads.changes();
+        uploads.mark_unchanged();
+        let now = self.link.clock.now();
+        let hold = {
+            let state = self.link.store.state();
+            let holds = state.to_submit.iter().filter(|(lane, ..)| *lane == self.lane);
+            let ends = holds.filter_map(|(_, _, id)| Some(state.outgoing.get(id)?.not_before)).filter(|end| *end > now);
+            ends.min().map_or(60_000, |end| end.since(now).clamp(1, 60_000))
+        };
+        tokio::select! {
+            changed = changes.changed() => changed.map_err(|_| StoreError::Stopped),
+            _ = uploads.changed() => Ok(()),
+            () = tokio::time::sleep(Duration::from_millis(hold.unsigned_abs())) => Ok(()),
         }
+    }
+
+    /// One stream, until it breaks or an answer asks for a pause. Says whether anything was settled.
+    async fn stream(&mut self) -> Result<bool, StoreError> {
+        let (requests, stream) = mpsc::channel(WINDOW);
+        let mut exchange = self.link.exchange(self.lane);
+        let Ok(answers) = within(BEGIN, exchange.submit_stream(ReceiverStream::new(stream))).await else {
+            return Ok(false);
+        };
+        let mut answers = answers.into_inner();
+        let mut under_way: VecDeque<Sent> = VecDeque::new();
+        let mut changes = self.link.store.changes();
+        let mut progress = false;
+        loop {
+            changes.mark_unchanged();
+            while under_way.len() < WINDOW
+                && let Some(id) = self.next(&under_way)
+            {
+                let Some(envelope) = self.read(id).await? else { continue };
+                let request = wire::SubmitRequest { envelope: Some(envelope.clone()) };
+                if requests.send(request).await.is_err() {
+                    return Ok(progress);
+                }
+                under_way.push_back(Sent { id, envelope });
+            }
+            tokio::select! {
+                answer = answer(&mut answers, !under_way.is_empty()) => {
+                    let Some((answer, sent)) = answer.zip(under_way.pop_front()) else { return Ok(progress) };
+                    if !self.settle(sent, answer).await? {
+                        return Ok(progress);
+                    }
+                    progress = true;
+                }
+                waited = self.wait(&mut changes) => waited?,
+            }
+        }
+    }
+
+    async fn read(&mut self, id: MessageId) -> Result<Option<wire::Envelope>, StoreError> {
+        let envelope = {
+            let state = self.link.store.state();
+            let queued = state.outgoing.get(&id).filter(|o| o.submission == Submission::Queued);
+            queued.and_then(|o| Some(self.link.store.envelope(&o.header, o.signature.as_ref(), o.body?)))
+        };
+        match envelope {
+            Some(Ok(envelope)) => Ok(Some(envelope)),
+            None => {
+                self.unreadable.push(id);
+                Ok(None)
+            }
+            Some(Err(error)) => {
+                let what = format!("message {id} cannot be read from the outbox: {error}");
+                self.link.alarm(what, Bytes::new()).await?;
+                self.unreadable.push(id);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Keeps what an answer says; false when it is to be asked again later.
+    async fn settle(&mut self, sent: Sent, answer: Answer) -> Result<bool, StoreError> {
+        let Sent { id, envelope } = sent;
+        let receipt = match answer {
+            Answer::Refusal(refusal) => return self.refused(id, &envelope, refusal).await,
+            Answer::Receipt(receipt) => receipt,
+        };
+        match self.link.view.verify(&receipt).await {
+            Ok(verified) if is_receipt_for(&verified.leaf, &envelope) => {
+                check_numbers(&self.link, &verified.leaf).await?;
+                let message_id = Bytes::copy_from_slice(id.as_bytes());
+                let at_ms = self.link.clock.now().0;
+                let record = NodeRecord::Receipted(Receipted { message_id, receipt: Some(receipt), at_ms });
+                self.link.store.write(vec![record.into()]).await?;
+                Ok(true)
+            }
+            Ok(_) => {
+                let what = format!("the broker's receipt for {id} is of another message");
+                self.link.alarm(what, receipt.proof).await?;
+                Ok(false)
+            }
+            Err(error) => {
+                self.link.report(&error, &receipt).await?;
+                Ok(false)
+            }
+        }
+    }
+
+    async fn refused(
+        &mut self,
+        id: MessageId,
+        envelope: &wire::Envelope,
+        refusal: wire::RefusalAnswer,
+    ) -> Result<bool, StoreError> {
+        if refusal.retry_after_ms > 0 {
+            tracing::debug!(message = %id, code = refusal.code, "not accepted yet");
+            self.later = Some(Duration::from_millis(refusal.retry_after_ms.min(60_000)));
+            if refusal.code == RefusalCode::AttachmentMissing.as_str() {
+                self.link.uploads.again(id);
+            }
+            return Ok(false);
+        }
+        tracing::warn!(message = %id, code = refusal.code, "refused by the broker");
+        let header = Header::parse(envelope.header.clone()).ok();
+        let is_signed = |signed: &wire::SignedRefusal| {
+            header.as_ref().is_some_and(|h| is_signed_refusal(signed, h, &refusal.code, &self.link.evidence_key))
+        };
+        let signed = refusal.signed.clone().filter(is_signed);
+        if refusal.signed.is_some() && signed.is_none() {
+            let what = format!("the broker's signature over its refusal of {id} is not good");
+            self.link.alarm(what, envelope.header.clone()).await?;
+        }
+        let record = NodeRecord::Refused(Refused {
+            message_id: Bytes::copy_from_slice(id.as_bytes()),
+            code: refusal.code,
+            detail: refusal.detail,
+            at_ms: self.link.clock.now().0,
+            signed,
+        });
+        self.link.store.write(vec![record.into()]).await?;
+        Ok(true)
     }
 }
 
-async fn refused(link: &Link, id: MessageId, status: &tonic::Status) -> Result<Outcome, StoreError> {
-    match Refusal::from_status(status) {
-        Some(refusal) if !refusal.code.is_retryable() => {
-            tracing::warn!(message = %id, code = %refusal.code, "refused by the broker");
-            let record = NodeRecord::Refused(Refused {
-                message_id: Bytes::copy_from_slice(id.as_bytes()),
-                code: refusal.code.to_string(),
-                detail: refusal.detail,
-                at_ms: link.clock.now().0,
-            });
-            link.store.write(vec![record.into()]).await?;
-            Ok(Outcome::Done)
-        }
-        // A refusal of a newer version: without RetryInfo it is final.
-        None if is_final_refusal(status) => {
-            let record = NodeRecord::Refused(Refused {
-                message_id: Bytes::copy_from_slice(id.as_bytes()),
-                code: "UNKNOWN_REFUSAL".to_owned(),
-                detail: status.message().to_owned(),
-                at_ms: link.clock.now().0,
-            });
-            link.store.write(vec![record.into()]).await?;
-            Ok(Outcome::Done)
-        }
-        _ => {
-            tracing::debug!(message = %id, code = ?status.code(), "not submitted yet");
-            Ok(Outcome::Retry)
-        }
+/// The next answer. What is under way is answered in time, or the link is gone; an idle stream may be silent.
+async fn answer(answers: &mut Streaming<wire::SubmitAnswer>, expected: bool) -> Option<Answer> {
+    if expected {
+        return tokio::time::timeout(LARGEST, answers.message()).await.ok()?.ok()??.answer;
     }
+    answers.message().await.ok()??.answer
 }
 
 /// Whether a leaf is the ACCEPTED entry of exactly these header bytes and this signature.
@@ -222,4 +267,9 @@ async fn check_numbers(link: &Link, leaf: &Bytes) -> Result<(), StoreError> {
         }
     }
     Ok(())
+}
+
+/// A refusal of a whole call, for those that are not streams.
+pub(crate) fn refusal_of(status: &tonic::Status) -> String {
+    Refusal::from_status(status).map_or_else(|| status.message().to_owned(), |refusal| refusal.to_string())
 }

@@ -7,7 +7,14 @@ use std::{
 };
 
 use liaison_link::local::PeerUid;
-use liaison_proto::clock::{Clock, UnixMillis};
+use liaison_proto::{
+    Bytes, ProtoMessage as _,
+    clock::{Clock, DAY_MS, UnixMillis},
+    entropy::Entropy,
+    ids::OfficeId,
+    sign::PayloadType,
+    wire::{self, directory_record::Record},
+};
 use tokio::sync::watch;
 
 use crate::keystore::{Keystore, KeystoreError, OfficeKeys, OfficerKey};
@@ -30,6 +37,20 @@ pub struct Vault {
     session_ms: i64,
     unlocked: Mutex<Unlocked>,
     changed: watch::Sender<u64>,
+}
+
+/// Days that a new encryption key is valid.
+const VALID_DAYS: i64 = 30;
+
+/// Why keys were not rotated.
+#[derive(Debug, thiserror::Error)]
+pub enum RotateError {
+    /// The office is locked.
+    #[error("the office is locked")]
+    Locked(#[from] Locked),
+    /// The keystore failed.
+    #[error("the new keys could not be kept")]
+    Keystore(#[from] KeystoreError),
 }
 
 /// Nobody has unlocked, or the session is over.
@@ -61,6 +82,39 @@ impl Vault {
         drop(unlocked);
         self.changed.send_modify(|n| *n += 1);
         Ok(until)
+    }
+
+    /// Makes new encryption keys, goes on with them, and keeps their records to be published.
+    ///
+    /// # Errors
+    /// [`RotateError`].
+    pub fn rotate(&self, office: OfficeId, entropy: &dyn Entropy) -> Result<usize, RotateError> {
+        let (keys, now) = (self.office()?, self.clock.now());
+        let (rotated, published) = self.keystore.rotate(&keys, now, entropy)?;
+        for (position, key) in published.iter().enumerate() {
+            let record = wire::EncryptionKey {
+                version: 1,
+                office: office.to_string(),
+                suite: key.suite().to_wire(),
+                public_key: key.bytes().clone(),
+                not_before_ms: now.0,
+                not_after_ms: now.plus(VALID_DAYS * DAY_MS).0,
+            };
+            let bytes = Bytes::from(record.encode_to_vec());
+            let signature = keys.signing.sign(PayloadType::KeyRecord, &bytes);
+            let record = Record::Key(wire::KeyRecord { key: bytes, office_signature: Some(signature) });
+            let record = wire::DirectoryRecord { record: Some(record) };
+            self.keystore.to_publish(&format!("{:015}-{position}", now.0), &record.encode_to_vec())?;
+        }
+        self.lock_state().office = Some(Arc::new(rotated));
+        self.changed.send_modify(|n| *n += 1);
+        Ok(published.len())
+    }
+
+    /// The keystore.
+    #[must_use]
+    pub const fn keystore(&self) -> &Keystore {
+        &self.keystore
     }
 
     /// Forgets every key.

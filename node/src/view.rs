@@ -6,11 +6,11 @@ use liaison_proto::{
     clock::UnixMillis,
     header::Core,
     ids::{MessageId, OfficeId},
-    wire::{self, Kind, StatementKind},
+    wire::{self, Kind, NonDeliveryReason, StatementKind},
 };
 use serde_json::{Value, json};
 
-use crate::state::{EvidenceState, Incoming, Outgoing, State, Submission};
+use crate::state::{EvidenceState, Incoming, Outgoing, Said, State, Submission};
 
 /// What an entry was marked with, as officers see it.
 fn marks(marks: &[wire::Mark]) -> Value {
@@ -35,6 +35,7 @@ pub fn core(core: &Core) -> Value {
         "corridor": core.corridor,
         "created_at": when(core.created_at),
         "due_at": core.due_at.map(when),
+        "retain_until": core.retain_until.map(when),
         "priority": short_name("PRIORITY_", core.priority.as_str_name()),
         "handling": short_name("HANDLING_", core.handling.as_str_name()),
         "tlp": short_name("TLP_", core.tlp.as_str_name()),
@@ -76,7 +77,7 @@ pub fn own_answer(state: &State, message: MessageId) -> Option<&'static str> {
         .iter()
         .filter_map(|reply| {
             let answer = state.outgoing.get(reply)?;
-            let refused = matches!(answer.submission, Submission::Refused { .. });
+            let refused = matches!(answer.submission, Submission::Refused { .. } | Submission::Cancelled);
             match answer.header.core().kind {
                 Kind::Ack if !refused => Some("ACKED"),
                 Kind::Decline if !refused => Some("DECLINED"),
@@ -88,19 +89,46 @@ pub fn own_answer(state: &State, message: MessageId) -> Option<&'static str> {
 
 /// Where an own message stands with one recipient.
 fn recipient_state(state: &State, outgoing: &Outgoing, office: OfficeId) -> &'static str {
-    let stated = |kind: StatementKind| outgoing.evidence.iter().any(|e| e.office == office && e.kind == kind);
+    let said = |wanted: &dyn Fn(&Said) -> bool| {
+        outgoing.evidence.iter().filter(|e| e.office == office && wanted(&e.said)).map(|e| e.index).max()
+    };
+    let stated = |kind: StatementKind| said(&|said| matches!(said, Said::Stated(stated, _) if *stated == kind));
     if let Some((answer, _)) = answer_of(state, outgoing.header.core().message_id, office) {
         return answer;
     }
+    let cannot_open = stated(StatementKind::CannotOpen) > said(&|said| *said == Said::Rewrapped);
     match &outgoing.submission {
         Submission::Queued => "QUEUED",
+        Submission::Cancelled => "TAKEN_BACK",
         // What a recipient signed weighs more than what the broker said.
-        _ if stated(StatementKind::Retrieved) => "RETRIEVED",
-        _ if stated(StatementKind::CannotOpen) => "CANNOT_OPEN",
-        _ if stated(StatementKind::Delivered) => "DELIVERED",
+        _ if stated(StatementKind::Retrieved).is_some() => "RETRIEVED",
+        _ if cannot_open => "CANNOT_OPEN",
+        _ if stated(StatementKind::Delivered).is_some() => "DELIVERED",
+        _ if said(&|said| *said == Said::NonDelivery(NonDeliveryReason::Withdrawn)).is_some() => "WITHDRAWN",
+        _ if said(&|said| *said == Said::NonDelivery(NonDeliveryReason::Expired)).is_some() => "EXPIRED",
         Submission::Refused { .. } => "REFUSED",
         Submission::Receipted { .. } => "ACCEPTED",
     }
+}
+
+/// Whether the originator took a received message back: WITHDRAWN, or RECALLED because it went to the wrong office.
+fn taken_back(state: &State, incoming: &Incoming) -> Option<&'static str> {
+    let core = incoming.header.core();
+    let replies = state.replies.get(&core.message_id)?;
+    let kinds = replies.iter().filter_map(|reply| {
+        let answer = state.incoming.get(reply)?;
+        // Until it was opened nobody knows that an officer of that office signed it.
+        answer.statements.get(&i32::from(StatementKind::Retrieved))?;
+        let by = answer.header.core();
+        (by.from == core.from).then_some(by.kind)
+    });
+    kinds
+        .filter_map(|kind| match kind {
+            Kind::Withdraw => Some("WITHDRAWN"),
+            Kind::Recall => Some("RECALLED"),
+            _ => None,
+        })
+        .max_by_key(|named| u8::from(*named == "RECALLED"))
 }
 
 /// A line of the outbox.
@@ -129,8 +157,11 @@ pub fn outgoing(state: &State, outgoing: &Outgoing) -> Value {
     if let Submission::Receipted { marks: found, .. } = &outgoing.submission {
         value["marks"] = marks(found);
     }
-    if let Submission::Refused { code, detail } = &outgoing.submission {
-        value["refusal"] = json!({"code": code, "detail": detail});
+    if let Submission::Refused { code, detail, signed } = &outgoing.submission {
+        value["refusal"] = json!({"code": code, "detail": detail, "signed": signed});
+    }
+    if outgoing.submission == Submission::Queued && outgoing.not_before.0 > 0 {
+        value["leaves_at"] = when(outgoing.not_before);
     }
     value
 }
@@ -140,7 +171,9 @@ pub fn outgoing(state: &State, outgoing: &Outgoing) -> Value {
 pub fn incoming(state: &State, incoming: &Incoming) -> Value {
     let mut value = core(incoming.header.core());
     let stated = |kind: StatementKind| incoming.statements.get(&i32::from(kind));
-    let position = if let Some(answer) = own_answer(state, incoming.header.core().message_id) {
+    let position = if let Some(taken_back) = taken_back(state, incoming) {
+        taken_back
+    } else if let Some(answer) = own_answer(state, incoming.header.core().message_id) {
         answer
     } else if stated(StatementKind::CannotOpen).is_some() {
         "CANNOT_OPEN"
@@ -162,7 +195,17 @@ fn event(what: &str, at: UnixMillis, by: Option<OfficeId>, entry: Option<u64>) -
 }
 
 fn evidence_event(evidence: &EvidenceState) -> Value {
-    event(statement_name(evidence.kind), evidence.time, Some(evidence.office), Some(evidence.index.0))
+    let what = match &evidence.said {
+        Said::Stated(kind, _) => statement_name(*kind),
+        Said::NonDelivery(NonDeliveryReason::Withdrawn) => "NON_DELIVERY (withdrawn)",
+        Said::NonDelivery(_) => "NON_DELIVERY (expired)",
+        Said::Rewrapped => "REWRAPPED",
+    };
+    let mut event = event(what, evidence.time, Some(evidence.office), Some(evidence.index.0));
+    if evidence.marks.contains(&wire::Mark::Late) {
+        event["late"] = json!(true);
+    }
+    event
 }
 
 /// Everything that happened to a message, in the order of time, with its entries in the log.
@@ -172,6 +215,12 @@ pub fn history(state: &State, id: MessageId) -> Vec<Value> {
     if let Some(outgoing) = state.outgoing.get(&id) {
         let core = outgoing.header.core();
         events.push((core.created_at, event("SIGNED", core.created_at, Some(core.from), None)));
+        if outgoing.submission == Submission::Cancelled {
+            events.push((
+                outgoing.not_before,
+                event("TAKEN_BACK before it left", core.created_at, Some(core.from), None),
+            ));
+        }
         if let Submission::Receipted { index, time, .. } = &outgoing.submission {
             events.push((*time, event("ACCEPTED", *time, None, Some(index.0))));
         }
@@ -182,6 +231,12 @@ pub fn history(state: &State, id: MessageId) -> Vec<Value> {
         events.push((core.created_at, event("SIGNED", core.created_at, Some(core.from), None)));
         events.push((incoming.time, event("ACCEPTED", incoming.time, None, Some(incoming.index.0))));
         events.push((incoming.at, event("ARRIVED", incoming.at, None, None)));
+        if let Some(at) = incoming.given_up {
+            events.push((at, event("NON_DELIVERY", at, None, None)));
+        }
+        if let Some(rewrap) = &incoming.rewrap {
+            events.push((incoming.at, event("REWRAPPED", incoming.at, Some(core.from), Some(rewrap.index.0))));
+        }
         for (kind, statement) in &incoming.statements {
             let kind = StatementKind::try_from(*kind).unwrap_or_default();
             let at = liaison_log::leaf::Statement::parse(&statement.attested.statement).map_or(incoming.at, |s| s.at);

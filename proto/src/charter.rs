@@ -66,7 +66,7 @@ pub struct CharterFile {
     pub witness: Vec<WitnessEntry>,
 }
 
-/// Limits that parties must agree on, in bytes or counts.
+/// Limits that parties must agree on, in bytes, counts or days.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "each is the constant of the same name in `limits`")]
@@ -74,7 +74,11 @@ pub struct CharterLimits {
     pub header_bytes: u64,
     pub body_bytes: u64,
     pub attachment_bytes: u64,
+    pub attachments: u64,
     pub recipients: u64,
+    pub leaf_bytes: u64,
+    pub delivery_days: i64,
+    pub dedup_days: i64,
 }
 
 impl CharterLimits {
@@ -85,7 +89,11 @@ impl CharterLimits {
             header_bytes: limits::HEADER_BYTES as u64,
             body_bytes: limits::BODY_BYTES as u64,
             attachment_bytes: limits::ATTACHMENT_BYTES,
+            attachments: limits::ATTACHMENTS as u64,
             recipients: limits::RECIPIENTS as u64,
+            leaf_bytes: limits::LEAF_BYTES as u64,
+            delivery_days: limits::DELIVERY_DAYS,
+            dedup_days: limits::DEDUP_DAYS,
         }
     }
 }

@@ -272,6 +272,15 @@ impl Lane {
         }
     }
 
+    /// Every lane, the most urgent first.
+    pub const ALL: [Self; 3] = [Self::Flash, Self::Urgent, Self::Bulk];
+
+    /// The lane of a number on the wire.
+    #[must_use]
+    pub fn from_wire(number: i32) -> Option<Self> {
+        Self::ALL.into_iter().find(|lane| i32::from(lane.to_wire()) == number)
+    }
+
     /// The number of the lane on the wire.
     #[must_use]
     pub const fn to_wire(self) -> wire::Lane {

@@ -27,6 +27,7 @@ pub mod officer;
 pub mod refusal;
 pub mod seal;
 pub mod sign;
+pub mod stream;
 
 /// Generated from `proto/liaison/exchange/v1`.
 pub mod wire {
@@ -35,6 +36,9 @@ pub mod wire {
 
     /// Encoded `FileDescriptorSet` of the package, for reflection and foreign clients.
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/exchange.descriptors.bin"));
+
+    /// Full names of every method, `package.Service/Method`.
+    pub const METHODS: &[&str] = include!(concat!(env!("OUT_DIR"), "/methods.rs"));
 
     macro_rules! redacted {
         ($($name:ident),+) => {$(
@@ -50,13 +54,43 @@ pub mod wire {
 
 pub use prost::{Message as ProtoMessage, bytes::Bytes};
 
+/// SHA-256 of what comes piece by piece.
+#[derive(Clone, Default)]
+pub struct Sha256(sha2::Sha256);
+
+impl Sha256 {
+    /// Takes the next piece.
+    pub fn update(&mut self, piece: &[u8]) {
+        sha2::Digest::update(&mut self.0, piece);
+    }
+
+    /// The hash of all pieces.
+    #[must_use]
+    pub fn finish(self) -> [u8; 32] {
+        sha2::Digest::finalize(self.0).into()
+    }
+}
+
+/// SHA-256 of a whole file, read in pieces.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn file_sha256(path: &std::path::Path) -> std::io::Result<[u8; 32]> {
+    use std::io::Read as _;
+    let mut file = std::fs::File::open(path)?;
+    let (mut hash, mut piece) = (Sha256::default(), vec![0; limits::PART_BYTES]);
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(hash.finish()),
+            read => hash.update(&piece[..read]),
+        }
+    }
+}
+
 /// SHA-256 of the concatenation of `parts`.
 #[must_use]
 pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
-    use sha2::Digest as _;
-    let mut hasher = sha2::Sha256::new();
-    for part in parts {
-        hasher.update(part);
-    }
-    hasher.finalize().into()
+    let mut hasher = Sha256::default();
+    parts.iter().for_each(|part| hasher.update(part));
+    hasher.finish()
 }

@@ -12,6 +12,13 @@ pub const ATTACHMENTS: usize = 32;
 pub const RECIPIENTS: usize = 64;
 /// One entry of a log, bytes: the length prefix of C2SP entry bundles is 16 bits.
 pub const LEAF_BYTES: usize = 65_535;
+/// Days that a message may wait for a recipient before it expires: an office that is closed for longer is served by
+/// another one, and decryption keys are kept 60 days more.
+pub const DELIVERY_DAYS: i64 = 30;
+/// Chunk of an attachment before encryption, bytes: a lost link repeats little, and memory holds few.
+pub const CHUNK_BYTES: usize = 64 * 1024;
+/// Data of one part of an upload or download, bytes.
+pub const PART_BYTES: usize = 256 * 1024;
 
 /// Encoded StatBlock, bytes: 255 cells fit.
 pub const STAT_BLOCK_BYTES: usize = 8 * 1024;
@@ -19,6 +26,12 @@ pub const STAT_BLOCK_BYTES: usize = 8 * 1024;
 pub const WRAP_BYTES: usize = 1_280;
 /// One encoded envelope, bytes: header, body, wraps, StatBlock, signature and framing.
 pub const ENVELOPE_BYTES: usize = HEADER_BYTES + BODY_BYTES + RECIPIENTS * WRAP_BYTES + STAT_BLOCK_BYTES + 1024;
+/// Times that a message is sealed anew to one recipient: more is no key that rotated.
+pub const REWRAPS: u32 = 8;
+/// Deliveries that a stream may have on their way.
+pub const CREDIT: u32 = 1024;
+/// Messages asked for again at once.
+pub const REDELIVERIES: usize = 1024;
 /// One gRPC message, bytes: an envelope and its receipt.
 pub const GRPC_BYTES: usize = ENVELOPE_BYTES + LEAF_BYTES + PROOF_BYTES + 1024;
 /// One tlog-proof, bytes: 64 hashes and a checkpoint with its cosignatures.

@@ -1,12 +1,26 @@
 //! The closed table of refusals. A refusal says what is wrong and what to do; it changes nothing.
 
-use std::{fmt, time::Duration};
+use std::{collections::HashMap, fmt, time::Duration};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use prost::Message as _;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+use crate::{
+    Bytes,
+    clock::UnixMillis,
+    header::Header,
+    sign::{PayloadType, SigningKey, VerifyingKey},
+    wire,
+};
+
 /// Domain of the `google.rpc.ErrorInfo` that carries a refusal code.
 pub const DOMAIN: &str = "liaison";
+/// Key of the signed refusal in the metadata of `ErrorInfo`, as base64.
+const SIGNED: &str = "signed_refusal";
+/// When a retry may help and nothing better is known.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 macro_rules! refusals {
     ($($(#[$doc:meta])* $name:ident = $code:literal, $status:ident, $retry:literal, $advice:literal;)+) => {
@@ -22,6 +36,12 @@ macro_rules! refusals {
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $code,)+ }
+            }
+
+            /// The code of this name.
+            #[must_use]
+            pub fn parse(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|code| code.as_str() == name)
             }
 
             /// The gRPC status that carries it.
@@ -70,6 +90,8 @@ refusals! {
     DuplicateId = "DUPLICATE_ID", AlreadyExists, false, "give every message its own id";
     /// The message was created before the horizon within which ids are remembered.
     TooOld = "TOO_OLD", FailedPrecondition, false, "reconcile numbers, then sign the message again under a new id";
+    /// The header names an attachment that the broker does not hold whole.
+    AttachmentMissing = "ATTACHMENT_MISSING", FailedPrecondition, true, "upload the attachment, then submit the same bytes again";
     /// The statement speaks of a message that was never accepted for this office.
     UnknownMessage = "UNKNOWN_MESSAGE", NotFound, false, "check the message id and the index of its entry";
     /// The message was answered before.
@@ -99,31 +121,42 @@ impl fmt::Display for RefusalCode {
 }
 
 /// A coded refusal with what was wrong this time.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{code}: {detail}")]
 pub struct Refusal {
     /// Why.
     pub code: RefusalCode,
     /// What was wrong, without content or persons.
     pub detail: String,
+    /// When the same bytes may succeed; none when the refusal is final.
+    pub retry_after: Option<Duration>,
+    /// The broker's signature over a final refusal.
+    pub signed: Option<Box<wire::SignedRefusal>>,
 }
 
 impl Refusal {
     /// A refusal with `detail`, which must hold neither content nor persons.
     pub fn new(code: RefusalCode, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into() }
+        let retry_after = code.is_retryable().then_some(RETRY_AFTER);
+        Self { code, detail: detail.into(), retry_after, signed: None }
+    }
+
+    /// The same, to be tried again after a time.
+    #[must_use]
+    pub fn after(self, retry_after: Duration) -> Self {
+        Self { retry_after: Some(retry_after), ..self }
     }
 
     /// What goes over the wire: status, `ErrorInfo` and, when a retry may help, `RetryInfo`.
     #[must_use]
     pub fn to_status(&self) -> Status {
-        let mut details = ErrorDetails::with_error_info(
-            self.code.as_str(),
-            DOMAIN,
-            [("advice".to_owned(), self.code.advice().to_owned())],
-        );
-        if self.code.is_retryable() {
-            details.set_retry_info(Some(Duration::from_secs(1)));
+        let mut metadata = HashMap::from([("advice".to_owned(), self.code.advice().to_owned())]);
+        if let Some(signed) = &self.signed {
+            metadata.insert(SIGNED.to_owned(), STANDARD.encode(signed.encode_to_vec()));
+        }
+        let mut details = ErrorDetails::with_error_info(self.code.as_str(), DOMAIN, metadata);
+        if self.retry_after.is_some() {
+            details.set_retry_info(self.retry_after);
         }
         Status::with_error_details(self.code.status(), self.to_string(), details)
     }
@@ -135,11 +168,51 @@ impl Refusal {
         if info.domain != DOMAIN {
             return None;
         }
-        let code = *RefusalCode::ALL.iter().find(|code| code.as_str() == info.reason)?;
+        let code = RefusalCode::parse(&info.reason)?;
         let message = status.message();
         let detail = message.strip_prefix(code.as_str()).and_then(|m| m.strip_prefix(": ")).unwrap_or(message);
-        Some(Self::new(code, detail))
+        let signed = info.metadata.get(SIGNED).and_then(|text| STANDARD.decode(text).ok());
+        Some(Self {
+            code,
+            detail: detail.to_owned(),
+            retry_after: status.get_details_retry_info().map(|info| info.retry_delay.unwrap_or(RETRY_AFTER)),
+            signed: signed.and_then(|bytes| wire::SignedRefusal::decode(bytes.as_slice()).ok().map(Box::new)),
+        })
     }
+
+    /// As an answer inside a stream.
+    #[must_use]
+    pub fn to_answer(&self) -> wire::RefusalAnswer {
+        let retry_after_ms = self.retry_after.map_or(0, |after| u64::try_from(after.as_millis()).unwrap_or(1).max(1));
+        let (code, detail) = (self.code.to_string(), self.detail.clone());
+        wire::RefusalAnswer { code, detail, retry_after_ms, signed: self.signed.as_deref().cloned() }
+    }
+
+    /// Signs a final refusal of an envelope whose office signature was verified.
+    #[must_use]
+    pub fn signed(self, header: &Header, at: UnixMillis, evidence_key: &SigningKey) -> Self {
+        let statement = wire::RefusalStatement {
+            message_id: Bytes::copy_from_slice(header.core().message_id.as_bytes()),
+            office: header.core().from.to_string(),
+            header_sha256: Bytes::copy_from_slice(&header.sha256()),
+            code: self.code.to_string(),
+            at_ms: at.0,
+        };
+        let statement = Bytes::from(statement.encode_to_vec());
+        let signature = Some(evidence_key.sign(PayloadType::Refusal, &statement));
+        Self { signed: Some(Box::new(wire::SignedRefusal { statement, signature })), ..self }
+    }
+}
+
+/// Whether a signed refusal is the charter's broker's, of exactly this header and code.
+#[must_use]
+pub fn is_signed_refusal(signed: &wire::SignedRefusal, header: &Header, code: &str, evidence: &VerifyingKey) -> bool {
+    let Ok(statement) = wire::RefusalStatement::decode(signed.statement.clone()) else { return false };
+    evidence.verify(PayloadType::Refusal, &signed.statement, signed.signature.as_ref()).is_ok()
+        && statement.message_id[..] == header.core().message_id.as_bytes()[..]
+        && statement.office == header.core().from.to_string()
+        && statement.header_sha256[..] == header.sha256()[..]
+        && statement.code == code
 }
 
 /// Whether a status is a refusal in our domain that says nothing of trying again: final, also when its code is of a

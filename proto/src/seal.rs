@@ -224,7 +224,7 @@ impl ContentKey {
         *self.derive(b"liaison/v1/key-commitment")
     }
 
-    fn derive(&self, label: &[u8]) -> Zeroizing<[u8; 32]> {
+    pub(crate) fn derive(&self, label: &[u8]) -> Zeroizing<[u8; 32]> {
         struct Length;
         impl KeyType for Length {
             fn len(&self) -> usize {

@@ -62,6 +62,8 @@ payload_types! {
     Erased = "application/vnd.liaison.erased.v1+protobuf",
     /// REWRAPPED, by the originator's signing key.
     Rewrapped = "application/vnd.liaison.rewrapped.v1+protobuf",
+    /// A final refusal, by the broker's evidence key.
+    Refusal = "application/vnd.liaison.refusal.v1+protobuf",
 }
 
 /// DSSE pre-authentication encoding: `DSSEv1 SP LEN(type) SP type SP LEN(body) SP body`.

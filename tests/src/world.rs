@@ -47,6 +47,14 @@ pub struct World {
     program: PathBuf,
     broker: Option<Process>,
     nodes: BTreeMap<String, Process>,
+    /// Lines for the broker's configuration beside the usual ones.
+    pub broker_keys: Vec<String>,
+    /// Environment of processes started from now on.
+    pub environment: Vec<(String, String)>,
+    /// Where nodes created from now on find the broker, when not at its own address.
+    pub node_broker: Option<String>,
+    /// Hold before sending of nodes created from now on.
+    pub hold_seconds: u32,
 }
 
 /// Whether a condition came true in time. Looks often; never a verdict about speed.
@@ -77,6 +85,10 @@ impl World {
             program: program.to_path_buf(),
             broker: None,
             nodes: BTreeMap::new(),
+            broker_keys: Vec::new(),
+            environment: Vec::new(),
+            node_broker: None,
+            hold_seconds: 0,
         };
         world.run("certs-dev", &["--out", &world.path("charter")])?;
         let passphrase = world.directory.join("passphrase");
@@ -117,8 +129,10 @@ impl World {
              charter_sha256 = \"{}\"\nlisten = \"{listen}\"\n\
              tls_certificate = \"charter/broker/tls.pem\"\ntls_key = \"charter/broker/tls.key\"\n\
              directory_log_key = \"charter/broker/log-directory.key\"\n\
-             exchange_log_key = \"charter/broker/log-exchange.key\"\nsegment_mebibytes = 4\nlog = \"info\"\n",
-            self.charter_sha256()?
+             exchange_log_key = \"charter/broker/log-exchange.key\"\nevidence_key = \"charter/broker/evidence.key\"\n\
+             revocation_lists = \"charter/crl\"\nreload_seconds = 1\nsegment_mebibytes = 4\nlog = \"info\"\n{}",
+            self.charter_sha256()?,
+            self.broker_keys.join("\n"),
         );
         fs::write(self.directory.join("broker.toml"), text)
     }
@@ -153,7 +167,12 @@ impl World {
     fn spawn(&self, role: &str, log: &str, arguments: &[&str]) -> io::Result<Process> {
         let log = File::options().append(true).create(true).open(self.directory.join("logs").join(log))?;
         let mut command = self.command(role, arguments);
-        command.env(END_WITH_PARENT, "1").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
+        command
+            .envs(self.environment.iter().cloned())
+            .env(END_WITH_PARENT, "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(log);
         let child: Child = command.spawn()?;
         Ok(Process::new(child))
     }
@@ -212,9 +231,10 @@ impl World {
     pub fn create_node(&self, office: &str) -> io::Result<()> {
         let config = format!(
             "office = \"{office}\"\ndata = \"{office}\"\ncharter = \"charter/charter.toml\"\n\
-             charter_sha256 = \"{}\"\nbroker = \"{}\"\nsegment_mebibytes = 4\ndirectory_seconds = 2\nlog = \"info\"\n",
+             charter_sha256 = \"{}\"\nbroker = \"{}\"\nsegment_mebibytes = 4\ndirectory_seconds = 2\nhold_seconds = {}\nlog = \"info\"\n",
             self.charter_sha256()?,
-            self.broker_address()?
+            self.node_broker.clone().map_or_else(|| self.broker_address(), Ok)?,
+            self.hold_seconds,
         );
         let path = self.directory.join(format!("{office}.toml"));
         fs::write(&path, config)?;

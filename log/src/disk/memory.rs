@@ -26,6 +26,8 @@ struct State {
     /// Writes and syncs left before the device fails; none means no limit.
     operations_left: Option<u64>,
     operations: u64,
+    /// What the disk says can still be written; none means no limit.
+    available: Option<u64>,
 }
 
 impl State {
@@ -67,6 +69,11 @@ impl MemoryDisk {
         lock(&self.state).operations_left = Some(operations);
     }
 
+    /// Lets the disk say that so many bytes can still be written; none means no limit.
+    pub fn say_available(&self, bytes: Option<u64>) {
+        lock(&self.state).available = bytes;
+    }
+
     /// Writes and syncs so far.
     #[must_use]
     pub fn operations(&self) -> u64 {
@@ -100,7 +107,7 @@ impl MemoryDisk {
             }
             names.insert(name.clone(), Arc::new(Mutex::new(Contents { written: found.clone(), synced: found })));
         }
-        let state = State { synced_names: names.clone(), names, operations_left: None, operations: 0 };
+        let state = State { synced_names: names.clone(), names, operations_left: None, operations: 0, available: None };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -198,5 +205,9 @@ impl Disk for MemoryDisk {
         let contents = state.names.remove(from).ok_or_else(|| not_found(from))?;
         state.names.insert(to.to_owned(), contents);
         Ok(())
+    }
+
+    fn available(&self) -> io::Result<u64> {
+        Ok(lock(&self.state).available.unwrap_or(u64::MAX))
     }
 }

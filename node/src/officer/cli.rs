@@ -16,7 +16,7 @@ use liaison_link::{
 };
 use serde_json::{Value, json};
 
-use super::{output, passphrase};
+use super::{attach, output, passphrase};
 
 /// Send, read and answer messages of your office.
 #[derive(Debug, Parser)]
@@ -59,11 +59,49 @@ enum Command {
     },
     /// Forgets every unlocked key of the node.
     Lock,
-    /// Signs, seals and sends a case file.
+    /// Signs, seals and sends a case file. It leaves after a pause in which withdraw takes it back unseen.
     Send {
         /// Case file, YAML or JSON; - for standard input.
         file: PathBuf,
+        /// A file to go with it; pictures lose their metadata. May be given again.
+        #[arg(long)]
+        attach: Vec<PathBuf>,
+        /// Leaves place, time and device in pictures.
+        #[arg(long)]
+        keep_metadata: bool,
     },
+    /// Takes an own message back: unseen before it leaves; later its recipients are told.
+    Withdraw {
+        /// Message id.
+        message: String,
+        /// Reason code; liaison codes withdraw_reason lists them.
+        #[arg(long)]
+        reason: String,
+        /// Words to the recipients.
+        #[arg(long)]
+        text: Option<String>,
+    },
+    /// Takes back what was sent to the wrong office: its node shows the content no more.
+    Recall {
+        /// Message id.
+        message: String,
+        /// Reason code; liaison codes recall_reason lists them.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Writes an attachment of a message to a file.
+    Attachment {
+        /// Message id.
+        message: String,
+        /// Its number, as show lists it.
+        #[arg(default_value_t = 1)]
+        number: usize,
+        /// File to write; it must not exist.
+        #[arg(long, short)]
+        output: PathBuf,
+    },
+    /// Makes new encryption keys of the office and publishes them; the ones before open what was sent before.
+    RotateKeys,
     /// Lists what the office received, newest last.
     Inbox {
         /// How many, at most 4000.
@@ -160,10 +198,22 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             }
         }
         Command::Lock => ask(json!({"op": "lock"}), |_| "locked\n".to_owned()),
-        Command::Send { file } => match read_file(&file) {
-            Ok(text) => ask(json!({"op": "send", "file": text}), sent),
+        Command::Send { file, attach, keep_metadata } => match read_file(&file) {
+            Ok(text) => attach::send(&socket, json, &text, &attach, keep_metadata),
             Err(error) => fail("liaison", &error, exit::FAILED),
         },
+        Command::Withdraw { message, reason, text } => {
+            let request = json!({"op": "take-back", "message": message, "kind": "WITHDRAW", "reason": reason,
+                "text": text});
+            ask(request, taken_back)
+        }
+        Command::Recall { message, reason } => {
+            ask(json!({"op": "take-back", "message": message, "kind": "RECALL", "reason": reason}), taken_back)
+        }
+        Command::Attachment { message, number, output } => attach::fetch(&socket, json, &message, number, &output),
+        Command::RotateKeys => ask(json!({"op": "rotate-keys"}), |answer| {
+            format!("{} new encryption keys; they are published when the broker is reached\n", answer["new_keys"])
+        }),
         Command::Inbox { limit } => ask(json!({"op": "inbox", "limit": limit}), output::inbox),
         Command::Outbox { limit } => ask(json!({"op": "outbox", "limit": limit}), output::outbox),
         Command::Show { message } => ask(json!({"op": "show", "message": message}), output::message),
@@ -187,8 +237,17 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn sent(answer: &Value) -> String {
-    format!("{}\n", answer["message"].as_str().unwrap_or_default())
+pub(super) fn sent(answer: &Value) -> String {
+    let message = answer["message"].as_str().unwrap_or_default();
+    match answer["leaves_at"].as_str() {
+        Some(at) => format!("{message}\nleaves at {at}; until then liaison withdraw takes it back unseen\n"),
+        None => format!("{message}\n"),
+    }
+}
+
+fn taken_back(answer: &Value) -> String {
+    let text = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
+    format!("{}\ntaken back: {}\n", text("message"), text("taken_back"))
 }
 
 fn read_file(path: &Path) -> std::io::Result<String> {
@@ -203,9 +262,19 @@ fn read_file(path: &Path) -> std::io::Result<String> {
 }
 
 fn call(socket: &Path, json: bool, request: &Value) -> Result<Value, ExitCode> {
-    let answer = local::call(socket, request).map_err(|error| {
+    answered(socket, json, request, local::call(socket, request))
+}
+
+/// The node's answer, or why there is none, said as an exit code.
+pub(super) fn answered(
+    socket: &Path,
+    json: bool,
+    request: &Value,
+    answer: std::io::Result<Value>,
+) -> Result<Value, ExitCode> {
+    let answer = answer.map_err(|error| {
         // The node may have taken the request before it went away.
-        let sent = request["op"] == "send" || request["op"] == "reply";
+        let sent = ["send", "reply", "take-back"].iter().any(|op| request["op"] == *op);
         let advice = if sent { "; look into the outbox before sending again" } else { "" };
         let message = format!("no node answers on {}: {error}{advice}", socket.display());
         if json {

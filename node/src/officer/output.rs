@@ -65,7 +65,8 @@ pub fn outbox(answer: &Value) -> String {
             ));
         }
         if let Some(code) = message["refusal"]["code"].as_str() {
-            lines.push_str(&format!("    refused: {code}: {}\n", text(&message["refusal"]["detail"])));
+            let by = if message["refusal"]["signed"] == Value::Bool(true) { "refused, signed" } else { "refused" };
+            lines.push_str(&format!("    {by}: {code}: {}\n", text(&message["refusal"]["detail"])));
         }
     }
     if lines.is_empty() { "the outbox is empty\n".to_owned() } else { lines }
@@ -93,6 +94,7 @@ pub fn message(answer: &Value) -> String {
             "STALE_KEY" => "MARKED: sealed to an encryption key past its validity\n",
             "UNWITNESSED" => "MARKED: the log restarted, and nobody outside has confirmed its size yet\n",
             "LATE" => "MARKED: delivered after its time-out, withdrawal or expiry\n",
+            "STALE_REVOCATION" => "MARKED: the sender's revocation list was late or missing\n",
             "UNPROVEN" => "MARKED: accepted during a dispute about the log\n",
             _ => "MARKED: something that the broker could not settle\n",
         });
@@ -108,6 +110,16 @@ pub fn message(answer: &Value) -> String {
         for line in content.lines() {
             out.push_str(&format!("  {line}\n"));
         }
+    }
+    for file in answer["attachments"].as_array().into_iter().flatten() {
+        out.push_str(&format!(
+            "  attachment {}: {} ({}, {} bytes) {}\n",
+            file["number"],
+            text(&file["name"]),
+            text(&file["media_type"]),
+            file["size"],
+            text(&file["state"])
+        ));
     }
     if let Some(missing) = answer["content_missing"].as_str() {
         out.push_str(&format!("\ncontent not shown: {missing}\n"));
@@ -128,7 +140,8 @@ pub fn message(answer: &Value) -> String {
     for event in answer["history"].as_array().into_iter().flatten() {
         let by = event["by"].as_str().map(|by| format!(" by {by}")).unwrap_or_default();
         let entry = event["entry"].as_u64().map(|entry| format!(" (entry {entry})")).unwrap_or_default();
-        out.push_str(&format!("  {}  {}{by}{entry}\n", time(&event["at"]), text(&event["what"])));
+        let late = if event["late"] == Value::Bool(true) { ", late" } else { "" };
+        out.push_str(&format!("  {}  {}{late}{by}{entry}\n", time(&event["at"]), text(&event["what"])));
     }
     if let Some(proof) = answer["proof"].as_str() {
         let checkpoint = proof.split_once("\n\n").map_or("", |(_, checkpoint)| checkpoint);
@@ -162,6 +175,7 @@ pub fn status(answer: &Value) -> String {
         ("to_submit", "waiting for the broker's receipt"),
         ("to_confirm", "confirmations waiting for the broker"),
         ("to_open", "arrived and not opened"),
+        ("to_download", "attachments on their way here"),
         ("alarms", "ALARMS; see: liaison alarms"),
     ] {
         if answer[field].as_u64().is_some_and(|count| count > 0) {
@@ -175,6 +189,9 @@ pub fn status(answer: &Value) -> String {
             text(&gap["lane"]),
             gap["numbers"]
         ));
+    }
+    for problem in answer["problems"].as_array().into_iter().flatten() {
+        out.push_str(&format!("PROBLEM: {}\n", text(problem)));
     }
     if answer["directory_entries"] == 0 {
         out.push_str("the directory has not been fetched yet: is the broker reachable?\n");

@@ -33,13 +33,32 @@ pub struct Gossip {
     pub numbers: Vec<(String, u32, u64)>,
 }
 
+/// What an attachment is.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Attachment {
+    /// SHA-256 of its ciphertext.
+    pub sha256: Bytes,
+    /// The file's name, without directories.
+    pub name: String,
+    /// Internet media type.
+    pub media_type: String,
+    /// Bytes before sealing.
+    pub size: u64,
+}
+
+impl fmt::Debug for Attachment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Attachment({} bytes, redacted)", self.size)
+    }
+}
+
 /// Content of one kind.
 #[derive(Clone, PartialEq)]
 pub struct Content {
     kind: Kind,
     message: DynamicMessage,
     gossip: Gossip,
-    attachments: Vec<Bytes>,
+    attachments: Vec<Attachment>,
     stat_sha256: Bytes,
 }
 
@@ -52,8 +71,20 @@ impl fmt::Debug for Content {
 impl Content {
     /// Content from a validated message of its kind; `stat_sha256` is the header's, empty without a StatBlock.
     #[must_use]
-    pub const fn new(kind: Kind, message: DynamicMessage, gossip: Gossip, stat_sha256: Bytes) -> Self {
-        Self { kind, message, gossip, attachments: Vec::new(), stat_sha256 }
+    pub const fn new(
+        kind: Kind,
+        message: DynamicMessage,
+        gossip: Gossip,
+        attachments: Vec<Attachment>,
+        stat_sha256: Bytes,
+    ) -> Self {
+        Self { kind, message, gossip, attachments, stat_sha256 }
+    }
+
+    /// Its attachments, in the order of the header.
+    #[must_use]
+    pub fn attachments(&self) -> &[Attachment] {
+        &self.attachments
     }
 
     /// Its kind.
@@ -83,10 +114,11 @@ impl Content {
         let mut content = DynamicMessage::new(catalogue::content().clone());
         content.set_field_by_name("version", Value::U32(1));
         content.set_field(&field, Value::Message(self.message.clone()));
-        let attachments = self.attachments.iter().map(|hash| Value::Bytes(hash.clone())).collect();
-        content.set_field_by_name("attachment_sha256", Value::List(attachments));
+        let hashes = self.attachments.iter().map(|attachment| Value::Bytes(attachment.sha256.clone())).collect();
+        content.set_field_by_name("attachment_sha256", Value::List(hashes));
+        content.set_field_by_name("attachments", Value::List(self.described_attachments()));
         content.set_field_by_name("stat_sha256", Value::Bytes(self.stat_sha256.clone()));
-        if let Some(descriptor) = gossip_descriptor() {
+        if let Some(descriptor) = descriptor("gossip") {
             let mut gossip = DynamicMessage::new(descriptor);
             gossip.set_field_by_name("checkpoint", Value::Bytes(self.gossip.checkpoint.clone()));
             gossip.set_field_by_name("numbers", Value::List(self.gossip_numbers()));
@@ -95,9 +127,21 @@ impl Content {
         Ok(content.encode_to_vec())
     }
 
+    fn described_attachments(&self) -> Vec<Value> {
+        let Some(descriptor) = descriptor("attachments") else { return Vec::new() };
+        let described = |attachment: &Attachment| {
+            let mut message = DynamicMessage::new(descriptor.clone());
+            message.set_field_by_name("name", Value::String(attachment.name.clone()));
+            message.set_field_by_name("media_type", Value::String(attachment.media_type.clone()));
+            message.set_field_by_name("size", Value::U64(attachment.size));
+            Value::Message(message)
+        };
+        self.attachments.iter().map(described).collect()
+    }
+
     fn gossip_numbers(&self) -> Vec<Value> {
         let Some(descriptor) =
-            gossip_descriptor().and_then(|gossip| gossip.get_field_by_name("numbers")?.kind().as_message().cloned())
+            descriptor("gossip").and_then(|gossip| gossip.get_field_by_name("numbers")?.kind().as_message().cloned())
         else {
             return Vec::new();
         };
@@ -135,16 +179,35 @@ impl Content {
             return Err(ContentError::Commitments);
         }
         let gossip = read_gossip(&content);
-        Ok(Self { kind, message, gossip, attachments: listed, stat_sha256: stat })
+        let attachments = read_attachments(&content, listed).ok_or(ContentError::Commitments)?;
+        Ok(Self { kind, message, gossip, attachments, stat_sha256: stat })
     }
 }
 
-fn gossip_descriptor() -> Option<prost_reflect::MessageDescriptor> {
-    catalogue::content().get_field_by_name("gossip")?.kind().as_message().cloned()
+fn descriptor(field: &str) -> Option<prost_reflect::MessageDescriptor> {
+    catalogue::content().get_field_by_name(field)?.kind().as_message().cloned()
 }
 
 fn field(message: &DynamicMessage, name: &str) -> Option<Value> {
     message.get_field_by_name(name).map(std::borrow::Cow::into_owned)
+}
+
+/// The attachments with their hashes; none when there is not one description for each.
+fn read_attachments(content: &DynamicMessage, hashes: Vec<Bytes>) -> Option<Vec<Attachment>> {
+    let described = match field(content, "attachments") {
+        Some(Value::List(items)) => items,
+        _ => Vec::new(),
+    };
+    if described.len() != hashes.len() {
+        return None;
+    }
+    let attachment = |(sha256, item): (Bytes, &Value)| {
+        let message = item.as_message()?;
+        let name = field(message, "name")?.as_str()?.to_owned();
+        let media_type = field(message, "media_type")?.as_str()?.to_owned();
+        Some(Attachment { sha256, name, media_type, size: field(message, "size")?.as_u64()? })
+    };
+    hashes.into_iter().zip(&described).map(attachment).collect()
 }
 
 fn read_gossip(content: &DynamicMessage) -> Gossip {

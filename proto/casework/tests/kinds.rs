@@ -83,7 +83,7 @@ fn each_kind_takes_its_step() {
 fn content_of_each_kind_survives_encoding() {
     for name in ["hotline-call", "hotline-close", "return-request", "suspect-alert", "withdraw"] {
         let case = sample(name);
-        let content = Content::new(case.kind, case.content, Gossip::default(), Bytes::new());
+        let content = Content::new(case.kind, case.content, Gossip::default(), Vec::new(), Bytes::new());
         let read = Content::decode(&content.encode().unwrap(), case.kind, &[], &Bytes::new()).unwrap();
         assert!(read == content, "{name}");
     }

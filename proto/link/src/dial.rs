@@ -4,10 +4,12 @@ use std::{future::Future, io, net::SocketAddr, pin::Pin, sync::Arc, time::Durati
 
 use hyper_util::rt::TokioIo;
 use liaison_proto::charter::Charter;
-use rustls::{ClientConfig, pki_types::ServerName};
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
+
+use crate::tls::ClientTls;
 
 /// How long a connection may take to be made, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,11 +47,10 @@ pub struct BadBrokerName;
 pub fn channel(
     charter: &Charter,
     address: SocketAddr,
-    tls: ClientConfig,
+    tls: ClientTls,
     dialer: Dialer,
 ) -> Result<Channel, BadBrokerName> {
     let name = ServerName::try_from(charter.file().broker.tls_name.clone()).map_err(|_| BadBrokerName)?;
-    let connector = TlsConnector::from(Arc::new(tls));
     let endpoint = Endpoint::from_shared(format!("http://{}", charter.file().broker.tls_name))
         .map_err(|_| BadBrokerName)?
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
@@ -57,7 +58,8 @@ pub fn channel(
         .keep_alive_while_idle(true)
         .buffer_size(256);
     Ok(endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
-        let (name, connector, dialer) = (name.clone(), connector.clone(), Arc::clone(&dialer));
+        let (name, dialer) = (name.clone(), Arc::clone(&dialer));
+        let connector = TlsConnector::from(tls.current());
         async move {
             let connect = async {
                 let stream = dialer(address).await?;

@@ -1,11 +1,21 @@
 //! TLS settings of both sides: TLS 1.3 only, hybrid post-quantum key exchange first.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    fmt,
+    path::Path,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
+use liaison_proto::clock::{Clock, UnixMillis};
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject as _},
+    time_provider::TimeProvider,
 };
 
 /// ALPN protocol of gRPC.
@@ -41,6 +51,46 @@ pub fn provider(require_post_quantum: bool) -> CryptoProvider {
         vec![hybrid, aws_lc_rs::kx_group::X25519, aws_lc_rs::kx_group::SECP256R1]
     };
     CryptoProvider { kx_groups, ..aws_lc_rs::default_provider() }
+}
+
+/// The time by which certificates are judged: the clock's, but never earlier than a floor that is known from a log. A
+/// machine whose clock died starts in 1970, and must not turn every certificate away.
+#[derive(Clone)]
+pub struct FlooredTime {
+    clock: Arc<dyn Clock>,
+    floor: Arc<AtomicI64>,
+}
+
+impl FlooredTime {
+    /// The clock with a floor, milliseconds since 1970-01-01T00:00Z, that may rise later.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>, floor: UnixMillis) -> Self {
+        Self { clock, floor: Arc::new(AtomicI64::new(floor.0)) }
+    }
+
+    /// Raises the floor.
+    pub fn raise(&self, floor: UnixMillis) {
+        self.floor.fetch_max(floor.0, Ordering::SeqCst);
+    }
+}
+
+impl Clock for FlooredTime {
+    fn now(&self) -> UnixMillis {
+        self.clock.now().max(UnixMillis(self.floor.load(Ordering::SeqCst)))
+    }
+}
+
+impl fmt::Debug for FlooredTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FlooredTime({})", self.now())
+    }
+}
+
+impl TimeProvider for FlooredTime {
+    fn current_time(&self) -> Option<UnixTime> {
+        let millis = u64::try_from(self.now().0).unwrap_or(0);
+        Some(UnixTime::since_unix_epoch(Duration::from_millis(millis)))
+    }
 }
 
 /// A certificate chain and its private key.
@@ -80,6 +130,29 @@ pub fn roots(ca_pem: &str, what: &str) -> Result<RootCertStore, TlsError> {
     Ok(store)
 }
 
+/// Client settings that may be replaced while in use: the next connection takes the new ones.
+#[derive(Clone, Debug)]
+pub struct ClientTls(Arc<RwLock<Arc<ClientConfig>>>);
+
+impl From<ClientConfig> for ClientTls {
+    fn from(config: ClientConfig) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(config))))
+    }
+}
+
+impl ClientTls {
+    /// The settings for the next connection.
+    #[must_use]
+    pub fn current(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces the settings.
+    pub fn replace(&self, config: ClientConfig) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+    }
+}
+
 /// Settings to talk to the broker of a charter: only its own CA is trusted.
 ///
 /// # Errors
@@ -88,8 +161,9 @@ pub fn client_config(
     broker_ca_pem: &str,
     identity: Identity,
     require_post_quantum: bool,
+    time: FlooredTime,
 ) -> Result<ClientConfig, TlsError> {
-    let mut config = ClientConfig::builder_with_provider(Arc::new(provider(require_post_quantum)))
+    let mut config = ClientConfig::builder_with_details(Arc::new(provider(require_post_quantum)), Arc::new(time))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_root_certificates(roots(broker_ca_pem, "the broker's CA in the charter")?)
         .with_client_auth_cert(identity.chain, identity.key)?;

@@ -134,7 +134,7 @@ fn node_is_away(world: &mut World, teller: &mut Teller) -> io::Result<(String, b
     let fourth = world.office(LAO_CAI).sends(samples::FOLLOW_UP)?;
     let accepted = world.office(LAO_CAI).sees(&fourth, &["ACCEPTED"]);
     teller.step("a fourth notice is sent: the broker has it and says no more than that (ACCEPTED)", accepted);
-    let waits = broker_status(world)?["waiting"][HEKOU] == 1;
+    let waits = broker_status(world)?["waiting"][HEKOU]["URGENT"] == 1;
     teller.step("the broker's status shows one message waiting for Hekou", waits);
     world.start_node(HEKOU)?;
     let delivered = world.office(LAO_CAI).sees(&fourth, &["DELIVERED"]);

@@ -31,7 +31,7 @@ async fn promise_9_bad_certificates_get_no_connection() {
     }
     let all: Vec<PathBuf> =
         std::fs::read_dir(world.path("charter/bad")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    assert_eq!(all.len(), 9);
+    assert_eq!(all.len(), 10);
     for bad in all {
         let name = bad.file_name().unwrap().to_string_lossy().into_owned();
         let status = calls(&world, &format!("bad/{name}")).await.expect_err(&name);
@@ -66,7 +66,8 @@ fn promise_9_a_ca_without_constraints_vouches_for_its_own_country_only() {
         country.ca = generous.certificate().to_owned();
     }
     let charter = Charter::parse(toml::to_string(&file).unwrap().into()).unwrap();
-    let verifier = liaison_broker::identity::CountryVerifier::new(charter).unwrap();
+    use liaison_broker::revocation::Revocations;
+    let verifier = liaison_broker::identity::CountryVerifier::new(charter, &Revocations::default()).unwrap();
     let accepts = |office: &str| {
         let office: OfficeId = office.parse().unwrap();
         let issued = generous.issue(&[office.dns_name(&domain)], Use::Client, Validity::days(utc, 30)).unwrap();
@@ -100,8 +101,8 @@ async fn promise_9_an_office_cannot_pose_as_the_broker() {
         let charter = charter(&world);
         let client = PathBuf::from(world.path("charter/offices/VN-BLO-LCA"));
         let identity = Identity::read(&client.join("tls.pem"), &client.join("tls.key")).unwrap();
-        let tls = liaison_link::tls::client_config(&charter.file().broker.ca, identity, false).unwrap();
-        let channel = liaison_link::dial::channel(&charter, address, tls, liaison_link::dial::tcp()).unwrap();
+        let tls = crate::support::client(&charter, identity);
+        let channel = liaison_link::dial::channel(&charter, address, tls.into(), liaison_link::dial::tcp()).unwrap();
         let answer = ExchangeClient::new(channel).submit(wire::SubmitRequest::default()).await;
         assert!(answer.is_err(), "{posing}: a node spoke to it");
         assert!(server.await.unwrap().is_err(), "{posing}: the handshake succeeded");
@@ -115,7 +116,7 @@ async fn connections_use_hybrid_post_quantum_key_exchange_and_tls_1_3() {
     let charter = charter(&world);
     let path = PathBuf::from(world.path("charter/offices/VN-BLO-LCA"));
     let identity = Identity::read(&path.join("tls.pem"), &path.join("tls.key")).unwrap();
-    let tls = liaison_link::tls::client_config(&charter.file().broker.ca, identity, false).unwrap();
+    let tls = crate::support::client(&charter, identity);
     let stream = tokio::net::TcpStream::connect(world.broker_address().unwrap()).await.unwrap();
     let name = charter.file().broker.tls_name.clone().try_into().unwrap();
     let stream = tokio_rustls::TlsConnector::from(Arc::new(tls)).connect(name, stream).await.unwrap();

@@ -29,7 +29,7 @@ fn office() -> OfficeId {
 
 fn open(disk: &MemoryDisk) -> Result<Store, StoreError> {
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
-    Store::open(&shared, SEGMENT, office())
+    Store::open(&shared, SEGMENT, 0, office())
 }
 
 fn new_disk() -> MemoryDisk {
@@ -76,14 +76,14 @@ fn queued(body: usize) -> (MessageId, Write) {
     let header = Bytes::from(header.encode_to_vec());
     Header::parse(header.clone()).unwrap();
     let body = wire::Envelope { body: vec![7; body].into(), ..wire::Envelope::default() };
-    let record = NodeRecord::Queued(Queued { header, office_signature: None });
+    let record = NodeRecord::Queued(Queued { header, office_signature: None, not_before_ms: 0 });
     (id, Write { record, body: Some(body) })
 }
 
 fn body_of(store: &Store, id: MessageId) -> Option<usize> {
     let state = store.state();
     let outgoing = state.outgoing.get(&id)?;
-    store.envelope(&outgoing.header, None, outgoing.body).ok().map(|envelope| envelope.body.len())
+    store.envelope(&outgoing.header, None, outgoing.body?).ok().map(|envelope| envelope.body.len())
 }
 
 proptest! {
@@ -190,7 +190,7 @@ fn nothing_is_opened_before_its_delivered_is_stated() {
     let receipt = wire::Receipt { leaf, proof: vector("log.json", "proof").into_bytes().into() };
     let disk = new_disk();
     let shared: Arc<dyn Disk> = Arc::new(disk);
-    let store = Store::open(&shared, SEGMENT, "CN-BLO-HKO".parse().unwrap()).unwrap();
+    let store = Store::open(&shared, SEGMENT, 0, "CN-BLO-HKO".parse().unwrap()).unwrap();
     let arrived = Arrived { header, office_signature: None, receipt: Some(receipt), at_ms: 1 };
     let arrival = || Write {
         record: NodeRecord::Arrived(arrived.clone()),

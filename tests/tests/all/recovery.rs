@@ -62,7 +62,8 @@ fn signer() -> CheckpointSigner {
 
 fn try_open(disk: &MemoryDisk) -> Result<Log<Plain>, OpenError> {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    open::open(LogConfig { disk, signer: signer(), segment_bytes: SEGMENT }, Plain::default()).map(|(log, _)| log)
+    open::open(LogConfig { disk, signer: signer(), segment_bytes: SEGMENT, reserve_bytes: 0 }, Plain::default())
+        .map(|(log, _)| log)
 }
 
 fn new_disk() -> MemoryDisk {
@@ -251,7 +252,7 @@ fn promise_10_a_clock_that_went_back_stops_no_log() {
     let open_directory = || {
         let (sequencer, published) = liaison_broker::directory_log::DirectorySequencer::new(charter.clone());
         let shared: Arc<dyn Disk> = Arc::new(disk.clone());
-        let config = LogConfig { disk: shared, signer: signer(), segment_bytes: 256 * 1024 };
+        let config = LogConfig { disk: shared, signer: signer(), segment_bytes: 256 * 1024, reserve_bytes: 0 };
         (open::open(config, sequencer).unwrap().0, published)
     };
     let noon = UnixMillis(1_800_000_000_000);

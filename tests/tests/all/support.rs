@@ -1,16 +1,19 @@
 //! What several tests use: worlds in temporary directories, and a client that can say anything.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use liaison_link::{
     charter_files,
     dial::{self},
-    tls::{self, Identity},
+    tls::{self, FlooredTime, Identity},
 };
 use liaison_proto::{
     Bytes, ProtoMessage as _,
     charter::Charter,
-    clock::{Clock as _, SystemClock},
+    clock::{Clock as _, SystemClock, UnixMillis},
     directory::Directory,
     entropy::OsEntropy,
     ids::{MessageId, OfficeId},
@@ -62,9 +65,14 @@ pub(crate) fn directory(world: &World) -> Directory {
 pub(crate) fn connect(world: &World, identity: &str) -> Channel {
     let (charter, path) = (charter(world), PathBuf::from(world.path("charter")).join(identity));
     let identity = Identity::read(&path.join("tls.pem"), &path.join("tls.key")).unwrap();
-    let tls = tls::client_config(&charter.file().broker.ca, identity, false).unwrap();
     let address = world.broker_address().unwrap().parse().unwrap();
-    dial::channel(&charter, address, tls, dial::tcp()).unwrap()
+    dial::channel(&charter, address, client(&charter, identity).into(), dial::tcp()).unwrap()
+}
+
+/// TLS settings of a client, by the system's clock.
+pub(crate) fn client(charter: &Charter, identity: Identity) -> rustls::ClientConfig {
+    let time = FlooredTime::new(Arc::new(SystemClock), UnixMillis(0));
+    tls::client_config(&charter.file().broker.ca, identity, false, time).unwrap()
 }
 
 /// The refusal code that a call ended with.

@@ -62,7 +62,8 @@ fn cheat(world: &World) -> Log<Anything> {
     let origin = charter(world).exchange_log().origin.clone();
     let key = PrivateKey::read_signing(Path::new(&world.path("charter/broker/log-exchange.key"))).unwrap();
     let disk = Arc::new(OsDisk::new(world.path("broker/exchange")));
-    let config = LogConfig { disk, signer: CheckpointSigner::new(origin, key), segment_bytes: 4 << 20 };
+    let config =
+        LogConfig { disk, signer: CheckpointSigner::new(origin, key), segment_bytes: 4 << 20, reserve_bytes: 0 };
     open::open(config, Anything).unwrap().0
 }
 
@@ -178,7 +179,7 @@ fn promise_7_content_cannot_be_reassigned_to_another_envelope() {
             content::{Content, Gossip},
         };
         let case = case_file::parse(samples::CHAIN_TEST).unwrap();
-        Content::new(case.kind, case.content, Gossip::default(), Bytes::new()).encode().unwrap()
+        Content::new(case.kind, case.content, Gossip::default(), Vec::new(), Bytes::new()).encode().unwrap()
     };
     let officer_of = |forger: &Forger| {
         let key = SigningKey::generate(&OsEntropy);

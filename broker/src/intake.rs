@@ -1,0 +1,174 @@
+//! One envelope on its way in: known already, or admitted and put in line for the log. A final refusal of what an office
+//! validly signed is signed by the evidence key.
+
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use liaison_log::{
+    committer::{Committer, Promised},
+    exchange::ExchangeState,
+    fair::Ticket,
+    leaf::{Event as LeafEvent, ExchangeLeaf},
+    reader::LogReader,
+};
+use liaison_proto::{
+    clock::Clock,
+    directory::Directory,
+    envelope::UnverifiedEnvelope,
+    header::Header,
+    ids::{Lane, OfficeId},
+    refusal::{Refusal, RefusalCode},
+    sign::SigningKey,
+    wire::{self, Mark},
+};
+
+use crate::{
+    admit::{self, Rejection, Submission},
+    identity::Party,
+    revocation::Revocations,
+    sequence::Event,
+    share::Shares,
+};
+
+/// What envelopes are judged and entered with.
+pub struct Intake {
+    /// Writes the exchange log.
+    pub exchange: Committer<Event>,
+    /// Durable directory entries.
+    pub directory: Arc<RwLock<Directory>>,
+    /// The exchange log's state; it may be ahead of what is durable.
+    pub state: Arc<RwLock<ExchangeState>>,
+    /// The exchange log, to read.
+    pub reader: Arc<LogReader>,
+    /// Revocation lists.
+    pub revocations: Arc<RwLock<Revocations>>,
+    /// Fair shares.
+    pub shares: Arc<Shares>,
+    /// Signs refusals.
+    pub evidence_key: SigningKey,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// An envelope that was taken in.
+pub struct Taken(Answer);
+
+enum Answer {
+    Known(wire::Receipt),
+    Refused(Refusal),
+    Promised(Promised, Box<Header>),
+}
+
+impl Intake {
+    pub(crate) fn directory(&self) -> RwLockReadGuard<'_, Directory> {
+        self.directory.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn state(&self) -> RwLockReadGuard<'_, ExchangeState> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is added to everything that a party enters now.
+    pub(crate) fn marks(&self, office: OfficeId) -> Vec<Mark> {
+        let revocations = self.revocations.read().unwrap_or_else(PoisonError::into_inner);
+        let stale = revocations.is_stale(&Party::Office(office), self.clock.now());
+        if stale { vec![Mark::StaleRevocation] } else { Vec::new() }
+    }
+
+    /// The receipt of a message that was accepted before: a retry of the same bytes gets the same leaf, whatever has
+    /// changed since in directory or clock.
+    fn known(&self, office: OfficeId, unverified: &UnverifiedEnvelope) -> Option<wire::Receipt> {
+        let header = unverified.header();
+        let known = self.state().message(header.core().message_id).ok()??;
+        if known.from != office || known.header_sha256 != header.sha256() {
+            return None;
+        }
+        // Not durable yet: the committer answers then.
+        let receipt = self.reader.receipt(known.accepted).ok()?;
+        let same_signature = match ExchangeLeaf::parse(&receipt.leaf).ok()?.event {
+            LeafEvent::Accepted { signature, .. } => signature == unverified.wire().office_signature,
+            _ => false,
+        };
+        (same_signature && unverified.check_commitments().is_ok()).then_some(receipt)
+    }
+
+    /// The lane that an envelope asks for, and its size; nothing of it is verified.
+    pub(crate) fn weight(envelope: &wire::Envelope) -> (Lane, usize) {
+        let lane = Header::parse(envelope.header.clone()).map_or(Lane::Bulk, |header| header.core().lane);
+        (lane, envelope.header.len() + envelope.body.len())
+    }
+
+    /// Judges an envelope and puts it in line. Envelopes of one office and lane are entered in the order of the calls.
+    pub fn take(&self, office: OfficeId, envelope: wire::Envelope) -> Taken {
+        let bytes = envelope.body.len() + envelope.header.len();
+        let unverified = match UnverifiedEnvelope::parse(envelope) {
+            Ok(unverified) => unverified,
+            Err(refusal) => return self.refused(office, refusal.into()),
+        };
+        if let Some(receipt) = self.known(office, &unverified) {
+            return Taken(Answer::Known(receipt));
+        }
+        let admitted = {
+            let directory = self.directory();
+            let submission = Submission { office, envelope: unverified, marks: self.marks(office) };
+            admit::admit(submission, &directory, self.clock.now())
+        };
+        let admitted = match admitted {
+            Ok(admitted) => admitted,
+            Err(rejection) => return self.refused(office, rejection),
+        };
+        let header = Box::new(admitted.envelope().header().clone());
+        let ticket = Ticket { lane: header.core().lane, office, bytes };
+        match self.exchange.promise(ticket, Event::Submit(Box::new(admitted))) {
+            Ok(promised) => Taken(Answer::Promised(promised, header)),
+            Err(refusal) => self.refused(office, refusal.into()),
+        }
+    }
+
+    fn refused(&self, office: OfficeId, rejection: Rejection) -> Taken {
+        let Rejection { refusal, verified } = rejection;
+        let refusal = match verified {
+            Some(header) => self.sign(refusal, &header),
+            None => refusal,
+        };
+        note(office, &refusal);
+        Taken(Answer::Refused(refusal))
+    }
+
+    fn sign(&self, refusal: Refusal, header: &Header) -> Refusal {
+        if refusal.retry_after.is_some() {
+            return refusal;
+        }
+        refusal.signed(header, self.clock.now(), &self.evidence_key)
+    }
+
+    /// The answer to an envelope, once there is one.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub async fn answer(&self, taken: Taken) -> Result<wire::Receipt, Refusal> {
+        match taken.0 {
+            Answer::Known(receipt) => Ok(receipt),
+            Answer::Refused(refusal) => Err(refusal),
+            Answer::Promised(promised, header) => promised.answer().await.map_err(|refusal| {
+                let refusal = self.sign(refusal, &header);
+                note(header.core().from, &refusal);
+                refusal
+            }),
+        }
+    }
+
+    /// The lane of a known message; bulk for an unknown one.
+    pub(crate) fn lane(&self, message: liaison_proto::ids::MessageId) -> Lane {
+        self.state().message(message).ok().flatten().map_or(Lane::Bulk, |message| message.lane)
+    }
+}
+
+/// Counts and logs a refusal, without what it was about.
+pub(crate) fn note(office: OfficeId, refusal: &Refusal) {
+    metrics::counter!("liaison_refusals_total", "code" => refusal.code.as_str()).increment(1);
+    if refusal.code == RefusalCode::TooMany {
+        tracing::debug!(%office, code = %refusal.code, "refused");
+    } else {
+        tracing::info!(%office, code = %refusal.code, "refused");
+    }
+}

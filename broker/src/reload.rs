@@ -1,0 +1,116 @@
+//! Certificates and revocation lists are looked at every few seconds: the settings for new connections are replaced
+//! whole, and connections whose party may not be connected any more are cut.
+
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::{Duration, SystemTime},
+};
+
+use liaison_link::tls::{FlooredTime, Identity};
+use liaison_proto::{clock::Clock as _, directory::Directory, failure::chain};
+
+use crate::{accept::Door, accept::server_config, config::Config, identity::Party, revocation::Revocations};
+
+/// What is looked after, and what was found wrong with it.
+pub struct Reloader {
+    /// Where the files are.
+    pub config: Config,
+    /// The settings of new connections.
+    pub door: Arc<Door>,
+    /// Revocation lists.
+    pub revocations: Arc<RwLock<Revocations>>,
+    /// Durable directory entries.
+    pub directory: Arc<RwLock<Directory>>,
+    /// Time, with its floor.
+    pub time: FlooredTime,
+    /// Why the newest certificate is not used, if it is not.
+    pub problem: Arc<Mutex<Option<String>>>,
+}
+
+type Stamp = Vec<Option<(SystemTime, u64)>>;
+
+fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
+    let found = fs::metadata(path).ok()?;
+    Some((found.modified().ok()?, found.len()))
+}
+
+/// Reads the lists, when a directory for them is configured.
+#[must_use]
+pub fn read_lists(config: &Config, charter: &liaison_proto::charter::Charter, before: &Revocations) -> Revocations {
+    config.revocation_lists.as_ref().map_or_else(Revocations::default, |directory| {
+        Revocations::read(directory, charter, config.revocation_grace_hours, before)
+    })
+}
+
+impl Reloader {
+    fn stamps(&self) -> Stamp {
+        let mut paths = vec![self.config.tls_certificate.clone(), self.config.tls_key.clone()];
+        if let Some(directory) = &self.config.revocation_lists {
+            let mut lists: Vec<_> = fs::read_dir(directory).into_iter().flatten().flatten().map(|f| f.path()).collect();
+            lists.sort();
+            paths.extend(lists);
+        }
+        paths.iter().map(|path| stamp(path)).collect()
+    }
+
+    /// Looks every so often, until the task is dropped.
+    pub async fn run(self) {
+        let mut known = self.stamps();
+        let mut directory_size = 0;
+        loop {
+            tokio::time::sleep(Duration::from_secs(u64::from(self.config.reload_seconds))).await;
+            let found = self.stamps();
+            if found != known {
+                known = found;
+                self.reload();
+            }
+            let size = self.directory.read().unwrap_or_else(PoisonError::into_inner).size();
+            if size != directory_size {
+                directory_size = size;
+                self.cut_unenrolled();
+            }
+        }
+    }
+
+    fn reload(&self) {
+        let revocations = {
+            let mut revocations = self.revocations.write().unwrap_or_else(PoisonError::into_inner);
+            *revocations = read_lists(&self.config, &self.door.charter, &revocations);
+            revocations.clone()
+        };
+        for problem in revocations.problems(self.time.now()) {
+            tracing::warn!(%problem, "revocation lists");
+        }
+        let settings = Identity::read(&self.config.tls_certificate, &self.config.tls_key)
+            .and_then(|identity| server_config(&self.door.charter, identity, &revocations, self.time.clone()));
+        let problem = match settings {
+            Ok(settings) => {
+                *self.door.tls.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+                tracing::info!("certificates and revocation lists were read again");
+                None
+            }
+            Err(error) => {
+                tracing::error!(error = chain(&error), "the certificate on the disk cannot be used; the one before is");
+                Some(format!("the broker's certificate on the disk cannot be used: {}", chain(&error)))
+            }
+        };
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+        let cut = self.door.connections.cut(|party, serial| revocations.is_revoked(party, serial));
+        if cut > 0 {
+            tracing::warn!(cut, "connections with a revoked certificate were cut");
+        }
+    }
+
+    /// An office that the directory revoked is not connected any more.
+    fn cut_unenrolled(&self) {
+        let directory = self.directory.read().unwrap_or_else(PoisonError::into_inner);
+        let revoked =
+            |office| directory.records(office).next().is_some() && directory.office(office, directory.size()).is_none();
+        let cut = self.door.connections.cut(|party, _| matches!(party, Party::Office(office) if revoked(*office)));
+        if cut > 0 {
+            tracing::warn!(cut, "connections of revoked offices were cut");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Certificate revocation lists (RFC 5280), one per CA of the charter: `vn.crl`, ..., `auditors.crl`, PEM or DER, in a
+//! directory that a transfer job fills. A list that is late, missing or not its CA's never stops traffic (promise 10):
+//! the newest good one goes on being used, and what is accepted meanwhile is marked.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use liaison_proto::{
+    charter::Charter,
+    clock::{HOUR_MS, UnixMillis},
+};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, pem::PemObject as _};
+use x509_parser::{parse_x509_certificate, parse_x509_crl, prelude::FromDer as _};
+
+use crate::identity::Party;
+
+/// A list with more than that is not read, bytes.
+const MAX_BYTES: u64 = 8 * 1024 * 1024;
+/// Name of the auditors' list.
+const AUDITORS: &str = "auditors";
+
+/// A list that its CA signed.
+#[derive(Clone, Debug)]
+pub struct List {
+    der: CertificateRevocationListDer<'static>,
+    issued: UnixMillis,
+    next_update: UnixMillis,
+    revoked: Vec<Vec<u8>>,
+}
+
+/// What is known about one CA's list.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    list: Option<List>,
+    /// Why the file there now is not used.
+    problem: Option<String>,
+}
+
+/// The lists of every CA.
+#[derive(Clone, Debug, Default)]
+pub struct Revocations {
+    lists: BTreeMap<String, Known>,
+    grace_ms: i64,
+}
+
+/// Name of the list that a party's certificate is looked up in.
+fn issuer(party: &Party) -> String {
+    match party {
+        Party::Office(office) => office.country().as_str().to_ascii_lowercase(),
+        Party::Auditor(_) => AUDITORS.to_owned(),
+    }
+}
+
+fn read(path: &Path, ca_pem: &str) -> Result<Option<List>, String> {
+    let size = match fs::metadata(path) {
+        Ok(found) => found.len(),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(format!("cannot be read: {e}")),
+    };
+    if size > MAX_BYTES {
+        return Err(format!("is larger than {MAX_BYTES} bytes"));
+    }
+    let bytes = fs::read(path).map_err(|e| format!("cannot be read: {e}"))?;
+    let der = match CertificateRevocationListDer::from_pem_slice(&bytes) {
+        Ok(der) => der,
+        Err(_) => CertificateRevocationListDer::from(bytes),
+    };
+    let (rest, list) = parse_x509_crl(&der).map_err(|_| "is no certificate revocation list")?;
+    let ca = CertificateDer::from_pem_slice(ca_pem.as_bytes()).map_err(|_| "has a CA that is no PEM")?;
+    let (_, ca) = parse_x509_certificate(&ca).map_err(|_| "has a CA that cannot be read")?;
+    if !rest.is_empty() || list.issuer() != ca.subject() || list.verify_signature(ca.public_key()).is_err() {
+        return Err("is not signed by the CA in the charter".into());
+    }
+    let next_update = list.next_update().ok_or("does not say when the next one comes")?;
+    let millis = |seconds: i64| UnixMillis(seconds.saturating_mul(1000));
+    Ok(Some(List {
+        issued: millis(list.last_update().timestamp()),
+        next_update: millis(next_update.timestamp()),
+        revoked: list.iter_revoked_certificates().map(|entry| entry.raw_serial().to_vec()).collect(),
+        der: CertificateRevocationListDer::from(der.as_ref().to_vec()),
+    }))
+}
+
+impl Revocations {
+    /// Reads the lists of a directory; where a file is missing or wrong, the list known before stays.
+    #[must_use]
+    pub fn read(directory: &Path, charter: &Charter, grace_hours: u32, before: &Self) -> Self {
+        let countries = charter.countries().iter().map(|c| (c.code.as_str().to_ascii_lowercase(), c.ca_pem.as_str()));
+        let all = countries.chain([(AUDITORS.to_owned(), charter.file().auditors.ca.as_str())]);
+        let known = all.map(|(name, ca)| {
+            let kept = before.lists.get(&name).and_then(|known| known.list.clone());
+            let known = match read(&directory.join(format!("{name}.crl")), ca) {
+                // One that is older than what is known would bring back what was revoked since.
+                Ok(Some(list)) if kept.as_ref().is_none_or(|kept| kept.issued <= list.issued) => {
+                    Known { list: Some(list), problem: None }
+                }
+                Ok(Some(_)) => Known { list: kept, problem: Some("is older than one read before".into()) },
+                Ok(None) => Known { list: kept, problem: Some("is missing".into()) },
+                Err(problem) => Known { list: kept, problem: Some(problem) },
+            };
+            (name, known)
+        });
+        Self { lists: known.collect(), grace_ms: i64::from(grace_hours) * HOUR_MS }
+    }
+
+    /// The list for a CA, to be enforced.
+    pub(crate) fn list(&self, name: &str) -> Option<CertificateRevocationListDer<'static>> {
+        self.lists.get(name)?.list.as_ref().map(|list| list.der.clone())
+    }
+
+    /// Whether a party's certificate is on its CA's list.
+    #[must_use]
+    pub fn is_revoked(&self, party: &Party, serial: &[u8]) -> bool {
+        let list = self.lists.get(&issuer(party)).and_then(|known| known.list.as_ref());
+        list.is_some_and(|list| list.revoked.iter().any(|revoked| revoked == serial))
+    }
+
+    /// Whether what a party sends is marked: its CA's list is missing, or older than its next update and the grace.
+    #[must_use]
+    pub fn is_stale(&self, party: &Party, now: UnixMillis) -> bool {
+        let Some(known) = self.lists.get(&issuer(party)) else { return false };
+        known.list.as_ref().is_none_or(|list| now > list.next_update.plus(self.grace_ms))
+    }
+
+    /// What a human should look after, a line each.
+    #[must_use]
+    pub fn problems(&self, now: UnixMillis) -> Vec<String> {
+        let line = |(name, known): (&String, &Known)| {
+            let late = known.list.as_ref().filter(|list| now > list.next_update);
+            match (late, &known.problem) {
+                (Some(list), _) => Some(format!(
+                    "the revocation list {name}.crl should have been renewed at {}; {}",
+                    list.next_update,
+                    if now > list.next_update.plus(self.grace_ms) {
+                        "messages from there are marked"
+                    } else {
+                        "within the grace nothing is marked"
+                    }
+                )),
+                (None, Some(problem)) => Some(format!("the revocation list {name}.crl {problem}")),
+                (None, None) => None,
+            }
+        };
+        self.lists.iter().filter_map(line).collect()
+    }
+}
+
+/// Parses a DER certificate's serial number.
+pub(crate) fn serial(certificate: &[u8]) -> Option<Vec<u8>> {
+    let (_, certificate) = x509_parser::certificate::X509Certificate::from_der(certificate).ok()?;
+    Some(certificate.raw_serial().to_vec())
+}

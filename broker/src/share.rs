@@ -1,0 +1,131 @@
+//! Fair shares: how much an office may ask of the broker, so that one noisy office cannot starve another. What is over
+//! the rate is refused with `TOO_MANY` and a `RetryInfo`; inside a stream it is read later.
+
+use std::{
+    collections::HashMap,
+    num::NonZeroU32,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use governor::{
+    DefaultKeyedRateLimiter, Quota, RateLimiter,
+    clock::{Clock as _, DefaultClock},
+};
+use liaison_proto::{
+    ids::{Lane, OfficeId},
+    refusal::{Refusal, RefusalCode},
+};
+
+/// How long an answer that says "too many" is kept back: a client that does not listen is slowed by it.
+const KEPT_BACK: Duration = Duration::from_millis(200);
+/// Unit of the byte rate.
+const UNIT: usize = 1024;
+
+/// The rates of one office.
+#[derive(Clone, Copy, Debug)]
+pub struct Rates {
+    /// Envelopes and statements a second, each lane for itself.
+    pub messages: NonZeroU32,
+    /// How many may come at once.
+    pub burst: NonZeroU32,
+    /// KiB of envelopes a second, all lanes; sixty times as much at once.
+    pub kibibytes: NonZeroU32,
+    /// Calls under way at the same time.
+    pub calls: usize,
+}
+
+/// The shares of all offices.
+pub struct Shares {
+    messages: DefaultKeyedRateLimiter<(OfficeId, Lane)>,
+    kibibytes: DefaultKeyedRateLimiter<OfficeId>,
+    calls: Mutex<HashMap<OfficeId, usize>>,
+    most_calls: usize,
+    clock: DefaultClock,
+}
+
+/// A call under way.
+pub struct CallPlace {
+    shares: Arc<Shares>,
+    office: OfficeId,
+}
+
+impl Drop for CallPlace {
+    fn drop(&mut self) {
+        let mut calls = self.shares.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = calls.get_mut(&self.office) {
+            *count -= 1;
+            if *count == 0 {
+                calls.remove(&self.office);
+            }
+        }
+    }
+}
+
+impl Shares {
+    /// Shares by these rates.
+    #[must_use]
+    pub fn new(rates: Rates) -> Arc<Self> {
+        let bytes = rates.kibibytes.saturating_mul(NonZeroU32::MIN.saturating_add(59));
+        Arc::new(Self {
+            messages: RateLimiter::keyed(Quota::per_second(rates.messages).allow_burst(rates.burst)),
+            kibibytes: RateLimiter::keyed(Quota::per_second(rates.kibibytes).allow_burst(bytes)),
+            calls: Mutex::default(),
+            most_calls: rates.calls,
+            clock: DefaultClock::default(),
+        })
+    }
+
+    /// A place for a call.
+    ///
+    /// # Errors
+    /// `TOO_MANY` when too many calls of the office are under way.
+    pub fn call(self: &Arc<Self>, office: OfficeId) -> Result<CallPlace, Refusal> {
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = calls.entry(office).or_default();
+        if *count >= self.most_calls {
+            let detail = format!("{office} has {} calls under way", self.most_calls);
+            return Err(Refusal::new(RefusalCode::TooMany, detail).after(KEPT_BACK));
+        }
+        *count += 1;
+        Ok(CallPlace { shares: Arc::clone(self), office })
+    }
+
+    /// How long an office has to wait until its next envelope of a size; none when it need not.
+    #[must_use]
+    pub fn wait(&self, office: OfficeId, lane: Lane, bytes: usize) -> Option<Duration> {
+        let units = u32::try_from(bytes / UNIT + 1).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
+        if let Err(until) = self.messages.check_key(&(office, lane)) {
+            return Some(until.wait_time_from(self.clock.now()));
+        }
+        match self.kibibytes.check_key_n(&office, units) {
+            Ok(Err(until)) => Some(until.wait_time_from(self.clock.now())),
+            // An envelope never weighs more than the burst: the configuration is checked for it.
+            Ok(Ok(())) | Err(_) => None,
+        }
+    }
+
+    /// Takes an envelope or statement of an office, or refuses it after a pause.
+    ///
+    /// # Errors
+    /// `TOO_MANY` with the time to wait.
+    pub async fn take(&self, office: OfficeId, lane: Lane, bytes: usize) -> Result<(), Refusal> {
+        let Some(wait) = self.wait(office, lane, bytes) else { return Ok(()) };
+        tokio::time::sleep(wait.min(KEPT_BACK)).await;
+        let detail = format!("{office} sends faster than its share");
+        Err(Refusal::new(RefusalCode::TooMany, detail).after(wait.max(Duration::from_millis(1))))
+    }
+
+    /// Takes an envelope of a stream: waits until the office may send it.
+    pub async fn take_patiently(&self, office: OfficeId, lane: Lane, bytes: usize) {
+        while let Some(wait) = self.wait(office, lane, bytes) {
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Forgets offices that have been quiet.
+    pub fn tidy(&self) {
+        self.messages.retain_recent();
+        self.kibibytes.retain_recent();
+    }
+}

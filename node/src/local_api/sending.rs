@@ -1,0 +1,290 @@
+//! What leaves: messages with their attachments, answers, and what takes a message back.
+
+use liaison_casework::{
+    case_file::{self, CaseFile},
+    catalogue,
+    content::{Attachment, Gossip},
+    validate::Problem,
+};
+use liaison_link::local::{PeerUid, RequestBody};
+use liaison_proto::{
+    Bytes,
+    clock::UnixMillis,
+    failure::chain,
+    header::Core,
+    ids::{Lane, OfficeId},
+    limits,
+    refusal::{Refusal, RefusalCode},
+    wire::Kind,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::io::AsyncReadExt as _;
+
+use super::{Failure, LocalApi, find};
+use crate::{
+    compose::Attached,
+    metadata::{self, FileKind},
+    record::{Cancelled, NodeRecord},
+    state::{Outgoing, Submission},
+    store::StoreError,
+    view,
+};
+
+/// Bytes of a file that say what it is.
+const HEAD: u64 = 1024;
+
+/// A file that follows a request.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AttachedFile {
+    name: String,
+    size: u64,
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Full => {
+                Refusal::new(RefusalCode::StorageFull, "the node's disk is full; nothing was kept").into()
+            }
+            error => Self::Failed(chain(&error)),
+        }
+    }
+}
+
+fn problem(field: impl Into<String>, rule: &'static str, advice: &str) -> Failure {
+    Failure::Problems(vec![Problem { field: field.into(), rule, advice: advice.to_owned() }])
+}
+
+/// The name without directories or control characters, as the counterpart sees it.
+fn plain_name(name: &str) -> String {
+    let name = name.rsplit(['/', '\\']).next().unwrap_or_default();
+    name.chars().filter(|c| !c.is_control()).take(limits::DISPLAY_NAME_CHARS).collect()
+}
+
+fn media_type(kind: &FileKind, name: &str) -> &'static str {
+    match kind {
+        FileKind::Jpeg => "image/jpeg",
+        FileKind::Png => "image/png",
+        FileKind::Webp => "image/webp",
+        FileKind::Gif => "image/gif",
+        FileKind::OtherImage | FileKind::Other => match name.rsplit('.').next().map(str::to_ascii_lowercase).as_deref()
+        {
+            Some("pdf") => "application/pdf",
+            Some("txt") => "text/plain",
+            Some("mp4") => "video/mp4",
+            _ => "application/octet-stream",
+        },
+    }
+}
+
+impl LocalApi {
+    pub(super) async fn send_file(
+        &self,
+        uid: PeerUid,
+        file: &str,
+        attachments: &[AttachedFile],
+        keep_metadata: bool,
+        body: &mut RequestBody,
+    ) -> Result<Value, Failure> {
+        let case = case_file::parse(file).map_err(Failure::Problems)?;
+        // Before a gigabyte is sealed for nothing.
+        self.vault.officer(uid)?;
+        let attached = self.attach(&case, attachments, keep_metadata, body).await?;
+        self.send(uid, &case, attached).await
+    }
+
+    /// Seals the files that follow a request, pictures without their metadata.
+    async fn attach(
+        &self,
+        case: &CaseFile,
+        files: &[AttachedFile],
+        keep_metadata: bool,
+        body: &mut RequestBody,
+    ) -> Result<Attached, Failure> {
+        let mut attached = Attached::nothing(self.composer.entropy.as_ref());
+        if files.len() > limits::ATTACHMENTS {
+            return Err(problem("attachments", "too many files", "at most 32; put more into an archive"));
+        }
+        if !files.is_empty() && Lane::of(case.priority) == Some(Lane::Flash) {
+            let advice = "send the call at once, and the files in a message of their own";
+            return Err(problem("attachments", "FLASH carries no files", advice));
+        }
+        for (position, file) in (0_u32..).zip(files) {
+            let field = || format!("attachments[{position}]");
+            let mut head = vec![0; usize::try_from(file.size.min(HEAD)).unwrap_or_default()];
+            let short = |_| problem(field(), "the file is shorter than announced", "send it again");
+            body.read_exact(&mut head).await.map_err(short)?;
+            let kind = metadata::kind(&head);
+            let name = plain_name(&file.name);
+            let media_type = media_type(&kind, &name).to_owned();
+            let picture = !matches!(kind, FileKind::Other);
+            let mut whole = head.as_slice().chain(body.take(file.size - head.len() as u64));
+            let (files, key) = (&self.files, &attached.content_key);
+            let entropy = self.composer.entropy.as_ref();
+            let (commitment, size) = if picture && !keep_metadata {
+                if file.size > metadata::MAX_PICTURE_BYTES as u64 {
+                    return Err(problem(field(), "the picture is too large to remove its metadata", "make it smaller"));
+                }
+                let mut bytes = Vec::new();
+                whole.read_to_end(&mut bytes).await.map_err(|e| Failure::Failed(e.to_string()))?;
+                let advice = "save it as JPEG or PNG; --keep-metadata sends it as it is, with place and time";
+                let stripped = metadata::strip(&bytes)
+                    .map_err(|e| problem(field(), "its metadata cannot be removed", &format!("{e}: {advice}")))?;
+                let size = stripped.len() as u64;
+                (files.seal(key, position, &mut stripped.as_slice(), size, entropy).await, size)
+            } else {
+                (files.seal(key, position, &mut whole, file.size, entropy).await, file.size)
+            };
+            let commitment = commitment.map_err(|e| Failure::Refused(e.into()))?;
+            attached.attachments.push(Attachment { sha256: commitment.sha256.clone(), name, media_type, size });
+            attached.commitments.push(commitment);
+        }
+        Ok(attached)
+    }
+
+    pub(super) async fn send(&self, uid: PeerUid, case: &CaseFile, attached: Attached) -> Result<Value, Failure> {
+        let officer = self.vault.officer(uid)?;
+        let keys = self.vault.office()?;
+        let gossip = self.gossip(&case.to).await;
+        let signed = {
+            let directory = self.directory.directory();
+            if directory.size() == 0 {
+                let detail = "the directory has not been fetched yet; connect to the broker once";
+                return Err(Refusal::new(RefusalCode::UnknownRecipient, detail).into());
+            }
+            let draft = self.composer.draft(case, &directory, &self.store.state(), gossip, attached)?;
+            draft.seal(&officer, &directory, self.composer.entropy.as_ref())?.sign(&keys.signing)
+        };
+        let (message, thread) = (signed.message_id(), signed.thread_id());
+        // The key first: a key without a message is harmless, a message without its key cannot be read again.
+        self.key_table
+            .put(thread, message, signed.content_key(), &keys.storage, self.composer.entropy.as_ref())
+            .map_err(|e| Failure::Failed(chain(&e)))?;
+        let leaves = self.leaves(case);
+        self.store.try_write(vec![signed.into_write(leaves)]).await?;
+        let mut answer = json!({"message": message, "thread": thread});
+        if leaves.0 > 0 {
+            answer["leaves_at"] = json!(leaves.to_string());
+        }
+        Ok(answer)
+    }
+
+    /// When a message leaves: at once where somebody waits for it, else after a pause in which it can be taken back.
+    fn leaves(&self, case: &CaseFile) -> UnixMillis {
+        let waits = Lane::of(case.priority) == Some(Lane::Flash)
+            || matches!(case.kind, Kind::Ack | Kind::Withdraw | Kind::Recall);
+        if waits || self.hold_ms == 0 { UnixMillis(0) } else { self.composer.clock.now().plus(self.hold_ms) }
+    }
+
+    /// What the counterpart's node compares with its own view.
+    async fn gossip(&self, to: &[OfficeId]) -> Gossip {
+        let checkpoint = self.view.newest().await.map(|checkpoint| checkpoint.note().clone()).unwrap_or_default();
+        let state = self.store.state();
+        let mut numbers: Vec<(String, u32, u64)> = state
+            .sent_numbers
+            .iter()
+            .filter(|(channel, _)| to.contains(&channel.to))
+            .map(|(channel, number)| {
+                (channel.to.to_string(), u32::try_from(i32::from(channel.lane.to_wire())).unwrap_or(0), *number)
+            })
+            .collect();
+        numbers.sort();
+        Gossip { checkpoint, numbers }
+    }
+
+    /// The codes of a message in the same matter: same priority, handling and basis; TLP never widens.
+    fn in_the_same_matter(
+        &self,
+        core: &Core,
+        kind: &str,
+        to: &[OfficeId],
+        content: &Value,
+    ) -> Result<CaseFile, Failure> {
+        let codes = view::core(core);
+        let case = json!({
+            "kind": kind,
+            "to": to,
+            "priority": codes["priority"],
+            "handling": codes["handling"],
+            "tlp": codes["tlp"],
+            "legal_basis": codes["legal_basis"],
+            "purpose": codes["purpose"],
+            "language": self.language,
+            "exercise": core.exercise,
+            "in_reply_to": core.message_id,
+            "content": content,
+        });
+        case_file::from_json(&case).map_err(Failure::Problems)
+    }
+
+    /// An answer to a received message.
+    pub(super) fn reply(&self, message: &str, kind: &str, mut content: Value) -> Result<CaseFile, Failure> {
+        let id = find(message)?;
+        let state = self.store.state();
+        let unknown = || Refusal::new(RefusalCode::UnknownMessage, "no such message in the inbox");
+        let answered: &Core = state.incoming.get(&id).ok_or_else(unknown)?.header.core();
+        if matches!(answered.kind, Kind::Ack | Kind::Decline) {
+            return Err(Refusal::new(RefusalCode::AlreadyAnswered, "an answer is not answered").into());
+        }
+        // An acknowledged message may still be declined; nothing else is answered twice.
+        match view::own_answer(&state, id) {
+            None => {}
+            Some("ACKED") if kind == catalogue::kind_name(Kind::Decline) => {}
+            Some(before) => {
+                let detail = format!("this office has {} the message", before.to_ascii_lowercase());
+                return Err(Refusal::new(RefusalCode::AlreadyAnswered, detail).into());
+            }
+        }
+        if kind == catalogue::kind_name(Kind::Ack)
+            && let Value::Object(fields) = &mut content
+        {
+            let now = self.composer.clock.now();
+            fields.entry("received_at").or_insert_with(|| json!(now.to_string()));
+        }
+        self.in_the_same_matter(answered, kind, &[answered.from], &content)
+    }
+
+    /// Takes an own message back: before it leaves nobody ever sees it; afterwards its recipients are told.
+    pub(super) async fn take_back(
+        &self,
+        uid: PeerUid,
+        message: &str,
+        kind: &str,
+        reason: &str,
+        text: Option<&str>,
+    ) -> Result<Value, Failure> {
+        let id = find(message)?;
+        self.vault.officer(uid)?;
+        let (core, held) = {
+            let state = self.store.state();
+            let unknown = || Refusal::new(RefusalCode::UnknownMessage, "no such message in the outbox");
+            let outgoing: &Outgoing = state.outgoing.get(&id).ok_or_else(unknown)?;
+            match outgoing.submission {
+                Submission::Cancelled | Submission::Refused { .. } => {
+                    return Err(Refusal::new(RefusalCode::AlreadyAnswered, "the message never left").into());
+                }
+                Submission::Queued | Submission::Receipted { .. } => {}
+            }
+            // A second for a submission that is being read just now.
+            let held = outgoing.not_before > self.composer.clock.now().plus(1000);
+            (outgoing.header.core().clone(), held && outgoing.submission == Submission::Queued)
+        };
+        if held {
+            let message_id = Bytes::copy_from_slice(id.as_bytes());
+            let record = NodeRecord::Cancelled(Cancelled { message_id, at_ms: self.composer.clock.now().0 });
+            self.store.try_write(vec![record.into()]).await?;
+            return Ok(json!({"message": id, "taken_back": "before it left"}));
+        }
+        let mut content = json!({"message_ids": [id], "reason": reason});
+        if let Some(text) = text {
+            content["text"] = json!(text);
+        }
+        let case = self.in_the_same_matter(&core, kind, &core.to, &content)?;
+        let attached = Attached::nothing(self.composer.entropy.as_ref());
+        let mut answer = self.send(uid, &case, attached).await?;
+        answer["taken_back"] = json!("its recipients are told; whoever does not have it yet will not get it");
+        Ok(answer)
+    }
+}

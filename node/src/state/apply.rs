@@ -1,0 +1,257 @@
+//! How records change the state: the same calls while running and at every start.
+
+use std::collections::BTreeMap;
+
+use liaison_log::{
+    journal::Position,
+    leaf::{Event, ExchangeLeaf},
+    proof::TlogProof,
+};
+use liaison_proto::{
+    Bytes,
+    clock::UnixMillis,
+    header::Header,
+    ids::{Channel, LogIndex, MessageId},
+    wire::{self, CannotOpenReason, StatementKind},
+};
+
+use super::{AlarmState, EvidenceState, GivenUp, Incoming, Outgoing, OwnStatement, Rewrap, Said, State, Submission};
+use crate::record::{NodeRecord, Receipted, Recovered};
+
+impl State {
+    /// Takes a record that is durable. `body` is where its body stands.
+    ///
+    /// # Errors
+    /// What is wrong with a record that this node can never have written.
+    pub fn apply(&mut self, record: NodeRecord, position: Position, body: Option<Position>) -> Result<(), String> {
+        match record {
+            NodeRecord::Queued(queued) => {
+                let header = Header::parse(queued.header).map_err(|e| e.to_string())?;
+                let (id, lane) = (header.core().message_id, header.core().lane);
+                let body = body.ok_or("a queued message without a body")?;
+                self.note_reply(&header);
+                self.order += 1;
+                self.to_submit.insert((lane, self.order, id));
+                let signature = queued.office_signature;
+                let (order, submission) = (self.order, Submission::Queued);
+                let (body, not_before) = (Some(body), UnixMillis(queued.not_before_ms));
+                let evidence = Vec::new();
+                let outgoing = Outgoing { header, signature, body, order, not_before, submission, evidence };
+                self.outgoing.insert(id, outgoing);
+            }
+            NodeRecord::Receipted(receipted) => self.apply_receipt(&receipted, position)?,
+            NodeRecord::Refused(refused) => {
+                let outgoing = self.outgoing_mut(&refused.message_id)?;
+                let key = (outgoing.header.core().lane, outgoing.order, outgoing.header.core().message_id);
+                let (code, detail, signed) = (refused.code, refused.detail, refused.signed.is_some());
+                outgoing.submission = Submission::Refused { code, detail, signed };
+                self.to_submit.remove(&key);
+            }
+            NodeRecord::Cancelled(cancelled) => {
+                let outgoing = self.outgoing_mut(&cancelled.message_id)?;
+                let key = (outgoing.header.core().lane, outgoing.order, outgoing.header.core().message_id);
+                outgoing.submission = Submission::Cancelled;
+                self.to_submit.remove(&key);
+            }
+            NodeRecord::Recovered(recovered) => self.apply_recovered(&recovered, position)?,
+            NodeRecord::Downloaded(downloaded) => {
+                if let Ok(name) = <[u8; 32]>::try_from(downloaded.sha256.as_ref()) {
+                    self.to_download.remove(&name);
+                    self.downloaded.insert(name);
+                }
+            }
+            NodeRecord::Arrived(arrived) => {
+                let receipt = arrived.receipt.as_ref().ok_or("an arrival without a receipt")?;
+                let (index, leaf) = read_receipt(receipt)?;
+                let header = Header::parse(arrived.header).map_err(|e| e.to_string())?;
+                let id = header.core().message_id;
+                let (number, channel) = self.own_number(&header, &leaf).ok_or("an arrival for another office")?;
+                self.note_reply(&header);
+                self.received_numbers.entry(channel).or_default().insert(number);
+                self.log_time = self.log_time.max(leaf.time);
+                for attachment in &header.commitments().attachments {
+                    let name = <[u8; 32]>::try_from(attachment.sha256.as_ref()).map_err(|e| e.to_string())?;
+                    if !self.downloaded.contains(&name) {
+                        self.to_download.insert(name, attachment.size);
+                    }
+                }
+                let incoming = Incoming {
+                    header,
+                    signature: arrived.office_signature,
+                    body: body.ok_or("an arrival without a body")?,
+                    record: position,
+                    index,
+                    time: leaf.time,
+                    directory_size: leaf.directory_size,
+                    number,
+                    marks: leaf.marks,
+                    at: UnixMillis(arrived.at_ms),
+                    statements: BTreeMap::new(),
+                    rewrap: None,
+                    given_up: self.given_up.remove(&id).map(|given_up| given_up.time),
+                };
+                self.incoming.insert(id, incoming);
+            }
+            NodeRecord::Stated(stated) => {
+                let incoming = self.incoming_mut(&stated.message_id)?;
+                let attested = stated.attested.ok_or("a statement without its bytes")?;
+                incoming.statements.insert(stated.kind, OwnStatement { attested, index: None });
+                let (index, id, lane) =
+                    (incoming.index, incoming.header.core().message_id, incoming.header.core().lane);
+                // Opened only once DELIVERED is stated: RETRIEVED must not overtake it.
+                if incoming.is_opened() {
+                    self.to_open.remove(&(index, id));
+                } else {
+                    self.to_open.insert((index, id));
+                }
+                self.to_state.insert((lane, index, stated.kind, id));
+            }
+            NodeRecord::StatementReceipted(receipted) => {
+                let (entry, _) = read_receipt(receipted.receipt.as_ref().ok_or("a receipt is missing")?)?;
+                let incoming = self.incoming_mut(&receipted.message_id)?;
+                let statement = incoming.statements.get_mut(&receipted.kind).ok_or("a receipt for no statement")?;
+                statement.index = Some(entry);
+                let core = incoming.header.core();
+                let key = (core.lane, incoming.index, receipted.kind, core.message_id);
+                self.to_state.remove(&key);
+            }
+            NodeRecord::Evidence(evidence) => {
+                let (index, leaf) = read_receipt(evidence.receipt.as_ref().ok_or("evidence without a receipt")?)?;
+                self.apply_evidence(index, leaf, evidence.wrap, position);
+            }
+            NodeRecord::Checkpoint(checkpoint) => self.checkpoint = Some(checkpoint.note),
+            NodeRecord::Gossip(gossip) if gossip.compared => {
+                self.to_compare.remove(&gossip.note);
+            }
+            NodeRecord::Gossip(gossip) => {
+                self.to_compare.insert(gossip.note);
+            }
+            NodeRecord::Alarm(alarm) => {
+                self.alarms.push(AlarmState { at: UnixMillis(alarm.at_ms), what: alarm.what });
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_receipt(&mut self, receipted: &Receipted, position: Position) -> Result<(), String> {
+        let (index, leaf) = read_receipt(receipted.receipt.as_ref().ok_or("a receipt is missing")?)?;
+        let Event::Accepted { header, numbers, .. } = leaf.event else {
+            return Err("a receipt that is not of an ACCEPTED entry".into());
+        };
+        self.log_time = self.log_time.max(leaf.time);
+        self.sent_numbers.extend(header.core().channels().zip(numbers.iter().copied()));
+        let outgoing = self.outgoing_mut(&receipted.message_id)?;
+        outgoing.submission =
+            Submission::Receipted { index, time: leaf.time, numbers, marks: leaf.marks, receipt: position };
+        let key = (outgoing.header.core().lane, outgoing.order, outgoing.header.core().message_id);
+        self.to_submit.remove(&key);
+        Ok(())
+    }
+
+    /// A message found again in the log: its ACCEPTED entry is its receipt.
+    fn apply_recovered(&mut self, recovered: &Recovered, position: Position) -> Result<(), String> {
+        let (index, leaf) = read_receipt(recovered.receipt.as_ref().ok_or("a receipt is missing")?)?;
+        let Event::Accepted { header, signature, numbers } = leaf.event else {
+            return Err("a receipt that is not of an ACCEPTED entry".into());
+        };
+        let id = header.core().message_id;
+        self.note_reply(&header);
+        for (channel, number) in header.core().channels().zip(&numbers) {
+            let last = self.sent_numbers.entry(channel).or_default();
+            *last = (*last).max(*number);
+        }
+        self.order += 1;
+        let submission =
+            Submission::Receipted { index, time: leaf.time, numbers, marks: leaf.marks, receipt: position };
+        let (order, not_before, evidence) = (self.order, UnixMillis(0), Vec::new());
+        let outgoing = Outgoing { header: *header, signature, body: None, order, not_before, submission, evidence };
+        self.outgoing.entry(id).or_insert(outgoing);
+        Ok(())
+    }
+
+    fn apply_evidence(&mut self, index: LogIndex, leaf: ExchangeLeaf, wrap: Bytes, receipt: Position) {
+        self.evidence_from = LogIndex(self.evidence_from.0.max(index.0 + 1));
+        self.log_time = self.log_time.max(leaf.time);
+        let (id, time) = (leaf.event.message_id(), leaf.time);
+        let (said, office) = match &leaf.event {
+            Event::Accepted { .. } => return,
+            Event::Attested { kind, statement, .. } => (Said::Stated(*kind, statement.reason), statement.office),
+            Event::NonDelivery(given_up) => (Said::NonDelivery(given_up.reason), given_up.recipient),
+            Event::Rewrapped { statement, .. } => (Said::Rewrapped, statement.recipient),
+        };
+        if Some(office) == self.office && !self.outgoing.contains_key(&id) {
+            self.apply_own_evidence(index, leaf, wrap);
+            return;
+        }
+        match said {
+            Said::Stated(StatementKind::CannotOpen, CannotOpenReason::NoKey | CannotOpenReason::Seal) => {
+                self.to_rewrap.insert((id, office));
+            }
+            Said::Stated(StatementKind::Retrieved, _) | Said::Rewrapped => {
+                self.to_rewrap.remove(&(id, office));
+            }
+            Said::Stated(..) | Said::NonDelivery(_) => {}
+        }
+        if let Some(outgoing) = self.outgoing.get_mut(&id) {
+            outgoing.evidence.push(EvidenceState { index, said, office, time, marks: leaf.marks, receipt });
+        }
+    }
+
+    /// Evidence about a message sent to this office.
+    fn apply_own_evidence(&mut self, index: LogIndex, leaf: ExchangeLeaf, wrap: Bytes) {
+        let (id, time) = (leaf.event.message_id(), leaf.time);
+        match leaf.event {
+            Event::NonDelivery(given_up) => match self.incoming.get_mut(&id) {
+                Some(incoming) => incoming.given_up = Some(time),
+                None => {
+                    self.received_numbers.entry(given_up.channel).or_default().insert(given_up.number);
+                    self.given_up.insert(id, GivenUp { index, reason: given_up.reason, time });
+                }
+            },
+            Event::Rewrapped { statement, .. } => {
+                let Some(incoming) = self.incoming.get_mut(&id) else { return };
+                let accepted = incoming.index;
+                incoming.rewrap = Some(Rewrap { index, key_sha256: statement.key_sha256, wrap });
+                // To be opened once more; an earlier CANNOT_OPEN is answered by this entry.
+                let kind = i32::from(StatementKind::CannotOpen);
+                incoming.statements.remove(&kind);
+                let lane = incoming.header.core().lane;
+                if !incoming.is_opened() {
+                    self.to_open.insert((accepted, id));
+                }
+                self.to_state.remove(&(lane, accepted, kind, id));
+            }
+            Event::Accepted { .. } | Event::Attested { .. } => {}
+        }
+    }
+
+    fn note_reply(&mut self, header: &Header) {
+        if let Some(answered) = header.core().in_reply_to {
+            self.replies.entry(answered).or_default().push(header.core().message_id);
+        }
+    }
+
+    /// The number and channel that an ACCEPTED entry gives this office.
+    fn own_number(&self, header: &Header, leaf: &ExchangeLeaf) -> Option<(u64, Channel)> {
+        let Event::Accepted { numbers, .. } = &leaf.event else { return None };
+        let position = header.core().to.iter().position(|to| Some(*to) == self.office)?;
+        Some((*numbers.get(position)?, header.core().channels().nth(position)?))
+    }
+
+    fn outgoing_mut(&mut self, id: &Bytes) -> Result<&mut Outgoing, String> {
+        let id = MessageId::from_wire(id).map_err(|e| e.to_string())?;
+        self.outgoing.get_mut(&id).ok_or_else(|| format!("message {id} was never queued"))
+    }
+
+    fn incoming_mut(&mut self, id: &Bytes) -> Result<&mut Incoming, String> {
+        let id = MessageId::from_wire(id).map_err(|e| e.to_string())?;
+        self.incoming.get_mut(&id).ok_or_else(|| format!("message {id} never arrived"))
+    }
+}
+
+/// Index and entry of a receipt that was verified before it was written.
+pub(crate) fn read_receipt(receipt: &wire::Receipt) -> Result<(LogIndex, ExchangeLeaf), String> {
+    let proof = TlogProof::parse(&receipt.proof).map_err(|e| e.to_string())?;
+    let leaf = ExchangeLeaf::parse(&receipt.leaf).map_err(|e| e.to_string())?;
+    Ok((proof.index, leaf))
+}
