@@ -85,9 +85,10 @@ impl Deliverer {
         let (items, stream) = mpsc::channel(READ_AHEAD);
         let (changes, turn) = (self.queue.changes(office), self.queue.turn(office, Stream::Receive(lane)));
         let granted = Arc::new(Semaphore::new(credit.min(limits::CREDIT) as usize));
-        tokio::spawn(grant(requests, Arc::clone(&granted), items.clone()));
+        let granting = Ends(tokio::spawn(grant(requests, Arc::clone(&granted))).abort_handle());
         let mut sent: Option<LogIndex> = None;
         let next = move |this: &Self| {
+            let _with_the_stream = &granting;
             let index = this.queue.next_waiting(office, lane, sent)?;
             sent = Some(index);
             Some(this.delivery(index))
@@ -169,24 +170,20 @@ impl Deliverer {
     }
 }
 
-/// Adds the credit that requests give, until the stream ends.
-async fn grant(
-    mut requests: Streaming<wire::ReceiveRequest>,
-    granted: Arc<Semaphore>,
-    items: mpsc::Sender<Result<wire::Delivery, Status>>,
-) {
-    loop {
-        let request = tokio::select! {
-            request = requests.message() => request,
-            () = items.closed() => return,
-        };
-        match request {
-            Ok(Some(request)) => {
-                let room = (limits::CREDIT as usize).saturating_sub(granted.available_permits());
-                granted.add_permits((request.credit as usize).min(room));
-            }
-            // Nothing more will be granted: what was granted still goes out, and the turn ends with the connection.
-            Ok(None) | Err(_) => return,
-        }
+/// A task that ends with whoever holds this.
+struct Ends(tokio::task::AbortHandle);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Adds the credit that requests give. When they end nothing more is granted: what was granted still goes out, and the
+/// turn ends with the connection.
+async fn grant(mut requests: Streaming<wire::ReceiveRequest>, granted: Arc<Semaphore>) {
+    while let Ok(Some(request)) = requests.message().await {
+        let room = (limits::CREDIT as usize).saturating_sub(granted.available_permits());
+        granted.add_permits((request.credit as usize).min(room));
     }
 }
