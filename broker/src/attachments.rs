@@ -48,6 +48,8 @@ pub struct AttachmentStore {
     allowance: u64,
     /// Bytes that must stay free on the disk.
     reserve: u64,
+    /// Whether a named attachment is moved to where it is kept.
+    moves: bool,
     kept: Mutex<HashMap<Name, Kept>>,
 }
 
@@ -61,7 +63,13 @@ impl AttachmentStore {
             fs::create_dir_all(root.join(part))?;
         }
         fs::File::open(root)?.sync_all()?;
-        Ok(Self { root: root.to_path_buf(), allowance, reserve, kept: Mutex::default() })
+        Ok(Self { root: root.to_path_buf(), allowance, reserve, moves: true, kept: Mutex::default() })
+    }
+
+    /// The store as it is, for a check: nothing is moved, made or removed.
+    #[must_use]
+    pub fn read_only(root: &Path) -> Self {
+        Self { root: root.to_path_buf(), allowance: 0, reserve: 0, moves: false, kept: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Name, Kept>> {
@@ -121,7 +129,8 @@ impl AttachmentStore {
         kept.parties.extend(to.iter().copied().chain([from]));
         drop(all);
         let (new, place) = (self.new_path(from, &name), self.kept_path(&name));
-        if new.exists()
+        if self.moves
+            && new.exists()
             && let Err(error) =
                 fs::rename(&new, &place).and_then(|()| fs::File::open(self.root.join("kept"))?.sync_all())
         {

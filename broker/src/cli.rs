@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode, sync::Arc};
 use clap::{Parser, Subcommand};
 use liaison_link::{
     local,
-    process::{EXIT_HELP, exit, fail, init_logs, with_config},
+    process::{EXIT_HELP, exit, fail, init_logs, print_check, with_config},
 };
 use liaison_proto::{
     clock::{Clock, SystemClock},
@@ -14,6 +14,7 @@ use liaison_proto::{
 use serde_json::json;
 
 use crate::{
+    check,
     config::{Config, DEFAULT},
     init, run, status,
 };
@@ -45,6 +46,15 @@ enum Command {
     },
     /// Says how the running broker is.
     Status {
+        /// Configuration file.
+        #[arg(long, default_value = "broker.toml")]
+        config: PathBuf,
+        /// For machines.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Checks logs, index and attachments of a stopped broker, and changes nothing. Exit code 5 when something is wrong.
+    Check {
         /// Configuration file.
         #[arg(long, default_value = "broker.toml")]
         config: PathBuf,
@@ -94,6 +104,12 @@ pub fn run_by(arguments: impl IntoIterator<Item = OsString>, clock: &Arc<dyn Clo
             runtime.shutdown_timeout(std::time::Duration::from_secs(5));
             match ran {
                 Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail("broker", &error, exit::FAILED),
+            }
+        }),
+        Command::Check { config, json } => with_config("broker", Config::read(&config), |config| {
+            match check::run(&config) {
+                Ok(report) => print_check(&report.to_json(), json),
                 Err(error) => fail("broker", &error, exit::FAILED),
             }
         }),

@@ -186,7 +186,7 @@ pub fn open_logs(config: &Config) -> Result<(Charter, Logs), StartError> {
     Ok((charter, logs))
 }
 
-fn log_config(config: &Config, name: &str, key: &Path, identity: &LogIdentity) -> Result<LogConfig, StartError> {
+pub(crate) fn log_config(config: &Config, name: &str, key: &Path, identity: &LogIdentity) -> Result<LogConfig, StartError> {
     let (disk, signer) = (disk(config, name), signer(key, identity)?);
     let (segment_bytes, reserve_bytes) = (config.segment_bytes(), config.reserve_bytes());
     Ok(LogConfig { disk, signer, segment_bytes, reserve_bytes })

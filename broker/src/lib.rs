@@ -15,6 +15,7 @@
 pub mod accept;
 pub mod admit;
 pub mod attachments;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod connections;

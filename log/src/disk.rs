@@ -10,6 +10,7 @@ use std::{
 };
 
 pub mod memory;
+pub mod overlay;
 
 /// An open file. Reads and writes name their offset, so that readers and the writer need no common cursor.
 pub trait DiskFile: Send + Sync {

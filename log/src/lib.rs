@@ -15,6 +15,7 @@
 //! - Every start is a recovery on the code of the normal path; only a tail beyond the recorded signed size is cut.
 //! - Signatures are verified strictly, one by one, never in batches.
 
+pub mod check;
 pub mod checkpoint;
 pub mod commit;
 pub mod committer;

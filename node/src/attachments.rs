@@ -72,6 +72,12 @@ impl AttachmentFiles {
         Ok(Self { root })
     }
 
+    /// The files below a directory that is only read.
+    #[must_use]
+    pub const fn at(root: PathBuf) -> Self {
+        Self { root }
+    }
+
     /// Where an attachment is, when it is here whole.
     #[must_use]
     pub fn path(&self, name: &Name) -> PathBuf {

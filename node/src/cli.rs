@@ -10,7 +10,7 @@ use std::{
 use clap::{Parser, Subcommand};
 use liaison_link::{
     dial, local,
-    process::{EXIT_HELP, exit, fail, init_logs, with_config},
+    process::{EXIT_HELP, exit, fail, init_logs, print_check, with_config},
 };
 use liaison_proto::{
     clock::{Clock, SystemClock},
@@ -20,6 +20,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::{
+    check,
     config::{Config, DEFAULT},
     daemon,
     init::{self, NodeError},
@@ -70,6 +71,15 @@ enum Command {
     },
     /// Says how the running node is.
     Status {
+        /// Configuration file.
+        #[arg(long, default_value = "node.toml")]
+        config: PathBuf,
+        /// For machines.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Checks store, keys and attachments of a stopped node, and changes nothing. Exit code 5 when something is wrong.
+    Check {
         /// Configuration file.
         #[arg(long, default_value = "node.toml")]
         config: PathBuf,
@@ -144,6 +154,12 @@ pub fn run_by(arguments: impl IntoIterator<Item = OsString>, clock: &Arc<dyn Clo
                 }
             })
         }
+        Command::Check { config, json } => with_config("node", Config::read(&config), |config| {
+            match check::run(&config) {
+                Ok(report) => print_check(&report, json),
+                Err(error) => fail("node", &error, exit::FAILED),
+            }
+        }),
         Command::Status { config, json } => with_config("node", Config::read(&config), |config| {
             match local::call(&config.socket(), &json!({"op": "status"})) {
                 Ok(status) if json => {

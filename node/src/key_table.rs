@@ -190,6 +190,12 @@ impl KeyTable {
         Ok(())
     }
 
+    /// Whether there is a key for a message.
+    #[must_use]
+    pub fn has(&self, message: MessageId) -> bool {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner).slots.contains_key(&(Kind::Message, message))
+    }
+
     /// A message's content key.
     ///
     /// # Errors

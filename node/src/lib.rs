@@ -19,6 +19,7 @@
 
 pub mod attachments;
 pub mod attest;
+pub mod check;
 pub mod cli;
 pub mod compose;
 pub mod config;

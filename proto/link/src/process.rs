@@ -40,6 +40,25 @@ pub fn fail(program: &str, error: &dyn Error, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
+/// Prints what a check read, noted and found (arrays `read`, `notes`, `problems`), and returns its exit code.
+#[must_use]
+pub fn print_check(report: &serde_json::Value, json: bool) -> ExitCode {
+    let lines = |name: &str| report[name].as_array().cloned().unwrap_or_default();
+    if json {
+        println!("{report:#}");
+    } else {
+        for (name, mark) in [("read", ""), ("notes", "note: "), ("problems", "PROBLEM: ")] {
+            for line in lines(name) {
+                println!("{mark}{}", line.as_str().unwrap_or_default());
+            }
+        }
+        if lines("problems").is_empty() {
+            println!("no problems");
+        }
+    }
+    if lines("problems").is_empty() { ExitCode::SUCCESS } else { ExitCode::from(exit::FINDINGS) }
+}
+
 /// Why a configuration file was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
