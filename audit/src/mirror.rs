@@ -9,7 +9,8 @@ use std::{
 
 use liaison_link::{
     dial::{self, BadBrokerName},
-    tls::{self, FlooredTime, Identity, TlsError},
+    time::FlooredTime,
+    tls::{self, Identity, TlsError},
 };
 use liaison_log::{
     disk::OsDisk,
@@ -85,7 +86,7 @@ pub async fn mirror(
 ) -> Result<(Vec<Mirrored>, Vec<Finding>), MirrorFailed> {
     let file = charter.file();
     let identity_pem = Identity::read(&source.certificate, &source.key)?;
-    let time = FlooredTime::new(Arc::new(SystemClock), UnixMillis(0));
+    let time = FlooredTime::new(Arc::new(SystemClock), charter, UnixMillis(0));
     let tls = tls::client_config(&file.broker.ca, identity_pem, file.require_post_quantum, time)?;
     let channel = dial::channel(charter, source.broker, tls.into(), dial::tcp())?;
     let (mut done, mut findings) = (Vec::new(), Vec::new());

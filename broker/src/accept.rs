@@ -10,15 +10,21 @@ use std::{
     time::Duration,
 };
 
-use liaison_link::tls::{ALPN_H2, FlooredTime, Identity, TlsError, provider};
+use liaison_link::{
+    time::FlooredTime,
+    tls::{ALPN_H2, Identity, TlsError, provider},
+};
 use liaison_proto::charter::Charter;
-use rustls::{ServerConfig, server::NoServerSessionStorage};
+use rustls::{
+    ServerConfig,
+    server::{Acceptor, NoServerSessionStorage},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc},
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 use tonic::transport::server::Connected;
 
 use crate::{
@@ -29,6 +35,8 @@ use crate::{
 
 /// How long a handshake may take: a satellite link needs three seconds.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the first message of a handshake may take.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(4);
 /// Pause after a failed accept (no file handles left), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a connection beyond its party's number is kept to tell it so.
@@ -131,8 +139,8 @@ pub struct Door {
 }
 
 impl Door {
-    fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(Arc::clone(&self.tls.read().unwrap_or_else(PoisonError::into_inner)))
+    fn settings(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.tls.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Accepts connections until the receiver is dropped.
@@ -177,8 +185,11 @@ impl Door {
 
     async fn authenticate(&self, stream: TcpStream, place: AddressPlace) -> io::Result<Connection> {
         stream.set_nodelay(true)?;
+        // Whoever connects and says nothing takes no turn from those who do.
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
+        let hello = tokio::time::timeout(HELLO_TIMEOUT, hello).await.map_err(io::Error::other)??;
         let _turn = self.handshakes.acquire().await.map_err(io::Error::other)?;
-        let stream = self.acceptor().accept(stream).await?;
+        let stream = hello.into_stream(self.settings()).await?;
         let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let party = certificate.and_then(|certificate| claimed_party(certificate, &self.charter));
         let serial = certificate.and_then(|certificate| serial_number(certificate)).unwrap_or_default();

@@ -114,7 +114,15 @@ pub fn admit(submission: Submission, directory: &Directory, now: UnixMillis) -> 
         let detail = format!("the header says {from}, the certificate says {office}");
         return refuse(RefusalCode::NotYourOffice, detail).map_err(Rejection::from);
     }
-    let envelope = envelope.verify(&originator(from, directory)?)?;
+    let (key, header) = (originator(from, directory)?, envelope.header().clone());
+    let envelope = match envelope.verify(&key) {
+        Ok(envelope) => envelope,
+        // The signature is looked at first: whatever else is wrong, the office signed this header.
+        Err(refusal) if refusal.code != RefusalCode::BadSignature => {
+            return Err(Rejection { refusal, verified: Some(Box::new(header)) });
+        }
+        Err(refusal) => return Err(refusal.into()),
+    };
     match judge(&envelope, directory, now) {
         Ok(mut judgement) => {
             judgement.marks.extend(&marks);

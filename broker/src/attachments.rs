@@ -36,21 +36,24 @@ fn text(name: &Name) -> String {
 #[derive(Debug, Default)]
 struct Kept {
     parties: HashSet<OfficeId>,
-    /// Offices whose messages named it: they have it, too.
-    originators: HashSet<OfficeId>,
+    /// Who brought it: it counts against this office's allowance.
+    owner: Option<OfficeId>,
+    size: u64,
 }
 
 /// The files of all attachments.
 #[derive(Debug)]
 pub struct AttachmentStore {
     root: PathBuf,
-    /// Bytes that an office may have waiting for their messages.
+    /// Bytes that an office may have here, waiting for their messages or named by them.
     allowance: u64,
     /// Bytes that must stay free on the disk.
     reserve: u64,
     /// Whether a named attachment is moved to where it is kept.
     moves: bool,
     kept: Mutex<HashMap<Name, Kept>>,
+    /// What uploads under way have still to bring, per office.
+    announced: Mutex<HashMap<OfficeId, u64>>,
 }
 
 impl AttachmentStore {
@@ -63,13 +66,27 @@ impl AttachmentStore {
             fs::create_dir_all(root.join(part))?;
         }
         fs::File::open(root)?.sync_all()?;
-        Ok(Self { root: root.to_path_buf(), allowance, reserve, moves: true, kept: Mutex::default() })
+        Ok(Self {
+            root: root.to_path_buf(),
+            allowance,
+            reserve,
+            moves: true,
+            kept: Mutex::default(),
+            announced: Mutex::default(),
+        })
     }
 
     /// The store as it is, for a check: nothing is moved, made or removed.
     #[must_use]
     pub fn read_only(root: &Path) -> Self {
-        Self { root: root.to_path_buf(), allowance: 0, reserve: 0, moves: false, kept: Mutex::default() }
+        Self {
+            root: root.to_path_buf(),
+            allowance: 0,
+            reserve: 0,
+            moves: false,
+            kept: Mutex::default(),
+            announced: Mutex::default(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Name, Kept>> {
@@ -108,8 +125,8 @@ impl AttachmentStore {
             let now = fs::File::options().append(true).open(&new).and_then(|file| file.set_modified(system_now()));
             return now.is_ok();
         }
-        // Another office's message says nothing about what this office has.
-        let own = self.lock().get(&name).is_some_and(|kept| kept.originators.contains(&office));
+        // A message between others says nothing about what this office has; one that it received does.
+        let own = self.lock().get(&name).is_some_and(|kept| kept.parties.contains(&office));
         own && fs::metadata(self.kept_path(&name)).is_ok_and(|found| found.len() == attachment.size)
     }
 
@@ -125,7 +142,7 @@ impl AttachmentStore {
     fn keep(&self, name: Name, from: OfficeId, to: &[OfficeId]) {
         let mut all = self.lock();
         let kept = all.entry(name).or_default();
-        kept.originators.insert(from);
+        kept.owner.get_or_insert(from);
         kept.parties.extend(to.iter().copied().chain([from]));
         drop(all);
         let (new, place) = (self.new_path(from, &name), self.kept_path(&name));
@@ -135,6 +152,10 @@ impl AttachmentStore {
                 fs::rename(&new, &place).and_then(|()| fs::File::open(self.root.join("kept"))?.sync_all())
         {
             tracing::error!(%error, "an attachment could not be kept; it is tried again at the next start");
+        }
+        let size = fs::metadata(&place).map_or(0, |found| found.len());
+        if let Some(kept) = self.lock().get_mut(&name) {
+            kept.size = size;
         }
     }
 
@@ -147,6 +168,11 @@ impl AttachmentStore {
             let to: Vec<OfficeId> = message.recipients.iter().map(|recipient| recipient.office).collect();
             message.attachments.iter().for_each(|name| self.keep(*name, message.from, &to));
         })
+    }
+
+    /// Bytes of an office's attachments that messages name.
+    fn kept_bytes(&self, office: OfficeId) -> u64 {
+        self.lock().values().filter(|kept| kept.owner == Some(office)).map(|kept| kept.size).sum()
     }
 
     /// Where an attachment is, for a party that may have it.

@@ -107,12 +107,12 @@ pub fn run_by(arguments: impl IntoIterator<Item = OsString>, clock: &Arc<dyn Clo
                 Err(error) => fail("broker", &error, exit::FAILED),
             }
         }),
-        Command::Check { config, json } => with_config("broker", Config::read(&config), |config| {
-            match check::run(&config) {
+        Command::Check { config, json } => {
+            with_config("broker", Config::read(&config), |config| match check::run(&config) {
                 Ok(report) => print_check(&report.to_json(), json),
                 Err(error) => fail("broker", &error, exit::FAILED),
-            }
-        }),
+            })
+        }
         Command::Status { config, json } => {
             with_config("broker", Config::read(&config), |config| print_status(&config, json))
         }

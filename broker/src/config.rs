@@ -78,13 +78,13 @@ mod defaults {
         free: u32 = 256;
         connections: usize = 1024;
         per_address: usize = 256;
-        per_office: usize = 16;
+        per_office: usize = 8;
         handshakes: usize = 64;
         messages: NonZeroU32 = nonzero(200);
         burst: NonZeroU32 = nonzero(2000);
         kibibytes: NonZeroU32 = nonzero(8192);
         calls: usize = 256;
-        attachments: u32 = 8;
+        attachments: u32 = 32;
     }
 
     const fn nonzero(number: u32) -> NonZeroU32 {

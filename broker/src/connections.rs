@@ -14,9 +14,9 @@ use crate::identity::Party;
 /// How many connections there may be.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
-    /// All together.
+    /// Authenticated ones, all together; half as many may be on their way there.
     pub all: usize,
-    /// From one address, handshakes included.
+    /// From one address (of IPv6: one /64), handshakes included.
     pub address: usize,
     /// Of one party; as many more are told to come later, one by one.
     pub party: usize,
@@ -33,7 +33,8 @@ struct Open {
 #[derive(Debug, Default)]
 struct Inner {
     addresses: HashMap<IpAddr, usize>,
-    all: usize,
+    /// Connections that have not said yet who they are.
+    arriving: usize,
     open: HashMap<u64, Open>,
     next: u64,
 }
@@ -50,12 +51,13 @@ pub struct Connections {
 pub struct AddressPlace {
     connections: Arc<Connections>,
     address: IpAddr,
+    arriving: bool,
 }
 
 impl Drop for AddressPlace {
     fn drop(&mut self) {
         let mut inner = self.connections.lock();
-        inner.all -= 1;
+        inner.arriving -= usize::from(self.arriving);
         if let Some(count) = inner.addresses.get_mut(&self.address) {
             *count -= 1;
             if *count == 0 {
@@ -96,8 +98,10 @@ impl Connections {
     /// A place for a connection from an address; none when there are too many.
     #[must_use]
     pub fn enter(self: &Arc<Self>, address: IpAddr) -> Option<AddressPlace> {
+        let address = network(address);
         let mut inner = self.lock();
-        let full = inner.all >= self.limits.all;
+        // Those who never say who they are take no place from those who have.
+        let full = inner.arriving >= self.limits.all.div_ceil(2);
         let count = inner.addresses.entry(address).or_default();
         if full || *count >= self.limits.address {
             if *count == 0 {
@@ -106,19 +110,21 @@ impl Connections {
             return None;
         }
         *count += 1;
-        inner.all += 1;
-        Some(AddressPlace { connections: Arc::clone(self), address })
+        inner.arriving += 1;
+        Some(AddressPlace { connections: Arc::clone(self), address, arriving: true })
     }
 
-    /// A place for an authenticated party; none when it has twice what it may.
+    /// A place for an authenticated party; none when it has twice what it may, or all are taken.
     #[must_use]
-    pub fn admit(self: &Arc<Self>, address: AddressPlace, party: &Party, serial: Vec<u8>) -> Option<Place> {
+    pub fn admit(self: &Arc<Self>, mut address: AddressPlace, party: &Party, serial: Vec<u8>) -> Option<Place> {
         let mut inner = self.lock();
         let own = inner.open.values().filter(|open| open.party == *party).count();
-        if own >= 2 * self.limits.party {
+        if own >= 2 * self.limits.party || inner.open.len() >= self.limits.all {
             drop(inner);
             return None;
         }
+        inner.arriving -= 1;
+        address.arriving = false;
         let (sender, cut) = oneshot::channel();
         let number = inner.next;
         inner.next += 1;
@@ -144,5 +150,15 @@ impl Connections {
     #[must_use]
     pub fn has(&self, party: &Party) -> bool {
         self.lock().open.values().any(|open| open.party == *party)
+    }
+}
+
+/// What an address counts as: who has one IPv6 address has 2^64 of them.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => {
+            v6.to_ipv4_mapped().map_or_else(|| IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()), IpAddr::V4)
+        }
     }
 }

@@ -14,14 +14,17 @@ use crate::sequence::Event;
 /// How often it is looked: a withdrawal is given up soon, and the clock may be set.
 const LOOK: Duration = Duration::from_millis(250);
 /// Given up at once at most.
-const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 128;
 
 /// Gives up what is due, until the log stops.
 pub async fn run(state: Arc<RwLock<ExchangeState>>, exchange: Committer<Event>, clock: Arc<dyn Clock>) {
+    let mut more = false;
     loop {
-        tokio::select! {
-            () = tokio::time::sleep(LOOK) => {}
-            () = exchange.stopped() => return,
+        if !more {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                () = exchange.stopped() => return,
+            }
         }
         let due = {
             let state = state.read().unwrap_or_else(PoisonError::into_inner);
@@ -35,13 +38,26 @@ pub async fn run(state: Arc<RwLock<ExchangeState>>, exchange: Committer<Event>, 
                 continue;
             }
         };
+        // Put in line together, so that they are committed together.
+        let mut promised = Vec::new();
         for given_up in due {
-            let (message, recipient) = (given_up.message_id, given_up.recipient);
-            let ticket = Ticket { lane: Lane::Bulk, office: recipient, bytes: 0 };
-            match exchange.commit(ticket, Event::GiveUp(given_up)).await {
+            let about = (given_up.message_id, given_up.recipient);
+            let ticket = Ticket { lane: Lane::Bulk, office: given_up.channel.from, bytes: 256 };
+            promised.push((about, exchange.promise(ticket, Event::GiveUp(given_up))));
+        }
+        more = promised.len() == AT_ONCE;
+        for ((message, recipient), promised) in promised {
+            let answer = match promised {
+                Ok(promised) => promised.answer().await,
+                Err(refusal) => Err(refusal),
+            };
+            match answer {
                 Ok(_) => tracing::info!(%message, %recipient, "given up"),
                 // Delivered in the meantime, or it will be looked at again.
-                Err(refusal) => tracing::debug!(%message, %recipient, %refusal, "not given up"),
+                Err(refusal) => {
+                    more = false;
+                    tracing::debug!(%message, %recipient, %refusal, "not given up");
+                }
             }
         }
     }

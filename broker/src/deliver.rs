@@ -114,11 +114,15 @@ impl Deliverer {
 
     /// Messages once more, whatever was stated about them, for a node that lost them.
     #[must_use]
-    pub fn again(self, entries: Vec<LogIndex>) -> Items<wire::Delivery> {
+    pub fn again(mut self, entries: Vec<LogIndex>) -> Items<wire::Delivery> {
         let (items, stream) = mpsc::channel(READ_AHEAD);
         tokio::spawn(async move {
             for index in entries {
-                let Ok(place) = items.reserve().await else { return };
+                let place = tokio::select! {
+                    place = items.reserve() => place.ok(),
+                    _ = self.stopping.wait_for(|stopping| *stopping) => None,
+                };
+                let Some(place) = place else { return };
                 place.send(self.delivery(index).map_err(Into::into));
             }
         });

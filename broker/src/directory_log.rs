@@ -1,20 +1,23 @@
 //! The directory log's decisions: a record enters when it verifies by the directory so far.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Arc, PoisonError, RwLock},
+    time::Duration,
 };
 
-use liaison_log::commit::{BrokenRule, Logged, Moment, Sequenced, Sequencer};
+use liaison_log::commit::{ApplyError, BrokenRule, Logged, Moment, Sequenced, Sequencer};
 use liaison_proto::{
     Bytes, ProtoMessage as _,
     charter::Charter,
-    clock::UnixMillis,
+    clock::{DAY_MS, UnixMillis},
     directory::Directory,
-    ids::LogIndex,
+    ids::{LogIndex, OfficeId},
     limits,
+    office::PublishedKey,
     refusal::{Refusal, RefusalCode},
-    sha256, wire,
+    sha256,
+    wire::{self, directory_record::Record},
 };
 
 /// The state of the directory log.
@@ -24,6 +27,33 @@ pub struct DirectorySequencer {
     /// Durable entries only: what admission judges by.
     published: Arc<RwLock<Directory>>,
     known: HashMap<[u8; 32], LogIndex>,
+    /// When each office's newest KEY records were entered.
+    keys: HashMap<OfficeId, VecDeque<UnixMillis>>,
+}
+
+/// KEY records of an office in a day: one of each suite a month is usual.
+const KEYS_A_DAY: usize = 64;
+
+impl DirectorySequencer {
+    /// The directory is replayed in full by every node: no office fills it with keys.
+    fn too_many_keys(&self, record: &wire::DirectoryRecord, now: UnixMillis) -> Option<Refusal> {
+        let Some(Record::Key(record)) = &record.record else { return None };
+        let keys = self.keys.get(&PublishedKey::claimed_office(record).ok()?)?;
+        let recent = keys.iter().filter(|at| now.since(**at) < DAY_MS).count();
+        let detail = || format!("the office has published {recent} keys within a day");
+        let refusal = || Refusal::new(RefusalCode::TooMany, detail()).after(Duration::from_secs(3600));
+        (recent >= KEYS_A_DAY).then(refusal)
+    }
+
+    fn note_key(&mut self, record: &wire::DirectoryRecord, at: UnixMillis) {
+        let Some(Record::Key(record)) = &record.record else { return };
+        let Ok(office) = PublishedKey::claimed_office(record) else { return };
+        let keys = self.keys.entry(office).or_default();
+        keys.push_back(at);
+        if keys.len() > KEYS_A_DAY {
+            keys.pop_front();
+        }
+    }
 }
 
 impl DirectorySequencer {
@@ -32,7 +62,7 @@ impl DirectorySequencer {
     pub fn new(charter: Charter) -> (Self, Arc<RwLock<Directory>>) {
         let pending = Directory::new(charter);
         let published = Arc::new(RwLock::new(pending.clone()));
-        (Self { pending, published: Arc::clone(&published), known: HashMap::new() }, published)
+        (Self { pending, published: Arc::clone(&published), known: HashMap::new(), keys: HashMap::new() }, published)
     }
 }
 
@@ -47,6 +77,9 @@ impl Sequencer for DirectorySequencer {
         if let Some(index) = self.known.get(&record_sha256(&record)) {
             return Sequenced::Existing(*index);
         }
+        if let Some(refusal) = self.too_many_keys(&record, at.time) {
+            return Sequenced::Refused(refusal);
+        }
         // On a copy: the state changes when the leaf is applied. Records are few.
         if let Err(error) = self.pending.clone().apply(&record) {
             return Sequenced::Refused(Refusal::new(RefusalCode::BadRecord, error.to_string()));
@@ -58,10 +91,11 @@ impl Sequencer for DirectorySequencer {
         Sequenced::Append { leaf: leaf.into(), body: None }
     }
 
-    fn apply(&mut self, index: LogIndex, leaf: &Bytes) -> Result<(), BrokenRule> {
+    fn apply(&mut self, index: LogIndex, leaf: &Bytes) -> Result<(), ApplyError> {
         self.pending.apply_leaf(leaf).map_err(|e| BrokenRule { index, problem: e.to_string() })?;
-        let record = wire::DirectoryLeaf::decode(leaf.clone()).ok().and_then(|leaf| leaf.record);
-        if let Some(record) = record {
+        let leaf = wire::DirectoryLeaf::decode(leaf.clone()).ok();
+        if let Some((record, time)) = leaf.and_then(|leaf| Some((leaf.record?, leaf.time_ms))) {
+            self.note_key(&record, UnixMillis(time));
             self.known.insert(record_sha256(&record), index);
         }
         Ok(())

@@ -276,9 +276,11 @@ impl Index for SledIndex {
             rows.insert(channel_key(*channel), &number.to_le_bytes());
         }
         rows.insert(POSITION, encode_position(&batch.applied));
-        let stores = self.stores();
-        if let Some(copy) = &stores.copy {
-            copy.apply_batch(rows.clone()).map_err(failed)?;
+        let mut stores = self.stores();
+        let copied = stores.copy.as_ref().map(|copy| copy.apply_batch(rows.clone()));
+        if copied.is_some_and(|copied| copied.is_err()) {
+            // The copy is no use any more; the index is.
+            stores.copy = None;
         }
         stores.current.apply_batch(rows).map_err(failed)
     }

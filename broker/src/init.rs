@@ -9,7 +9,8 @@ use std::{
 use liaison_link::{
     charter_files::{self, CharterFileError},
     process::build_directory,
-    tls::{FlooredTime, Identity, TlsError},
+    time::FlooredTime,
+    tls::{Identity, TlsError},
 };
 use liaison_log::{
     checkpoint::CheckpointSigner,
@@ -186,7 +187,12 @@ pub fn open_logs(config: &Config) -> Result<(Charter, Logs), StartError> {
     Ok((charter, logs))
 }
 
-pub(crate) fn log_config(config: &Config, name: &str, key: &Path, identity: &LogIdentity) -> Result<LogConfig, StartError> {
+pub(crate) fn log_config(
+    config: &Config,
+    name: &str,
+    key: &Path,
+    identity: &LogIdentity,
+) -> Result<LogConfig, StartError> {
     let (disk, signer) = (disk(config, name), signer(key, identity)?);
     let (segment_bytes, reserve_bytes) = (config.segment_bytes(), config.reserve_bytes());
     Ok(LogConfig { disk, signer, segment_bytes, reserve_bytes })
@@ -209,7 +215,7 @@ fn open_exchange(
     index: SledIndex,
 ) -> Result<Option<Exchange>, StartError> {
     let allowance = u64::from(config.attachment_gibibytes_per_office) << 30;
-    let attachments = AttachmentStore::open(&config.data.join("attachments"), allowance, config.reserve_bytes());
+    let attachments = AttachmentStore::open(&config.data.join("attachments"), allowance, 4 * config.reserve_bytes());
     let attachments = Arc::new(attachments.map_err(io_failed("opening the attachments"))?);
     let (index, queue) = (Arc::new(index), Arc::new(Queue::default()));
     let state = ExchangeState::open(Box::new(Arc::clone(&index)))?;
@@ -219,10 +225,12 @@ fn open_exchange(
     let sequencer = ExchangeSequencer::new(state, Arc::clone(directory), Arc::clone(&queue), Arc::clone(&attachments));
     let (state, unwitnessed, stale) = (sequencer.state(), sequencer.unwitnessed(), sequencer.stale());
     let exchange_config = log_config(config, "exchange", &config.exchange_log_key, charter.exchange_log())?;
-    let (log, recovery) = open::open(exchange_config, sequencer).map_err(|e| StartError::Log("exchange", e))?;
-    if stale.load(Ordering::SeqCst) || applied > recovery.size {
-        return Ok(None);
-    }
+    let (log, recovery) = match open::open(exchange_config, sequencer) {
+        Ok((_, recovery)) if applied > recovery.size => return Ok(None),
+        Ok(opened) => opened,
+        Err(_) if stale.load(Ordering::SeqCst) => return Ok(None),
+        Err(error) => return Err(StartError::Log("exchange", error)),
+    };
     unwitnessed.store(recovery.cut.is_some(), Ordering::SeqCst);
     Ok(Some(Exchange { log, state, queue, attachments, index, recovery }))
 }
@@ -238,7 +246,7 @@ pub fn init(config: &Config, records: &Path, clock: &dyn Clock, entropy: &dyn En
     }
     let (charter, _) = charter_files::load(&config.charter, Some(&config.charter_sha256))?;
     // A certificate that cannot serve is better noticed now.
-    let time = FlooredTime::new(Arc::new(liaison_proto::clock::SystemClock), UnixMillis(0));
+    let time = FlooredTime::new(Arc::new(liaison_proto::clock::SystemClock), &charter, UnixMillis(0));
     let identity = Identity::read(&config.tls_certificate, &config.tls_key)?;
     server_config(&charter, identity, &Revocations::default(), time)?;
     build_directory(&config.data, |place| {

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use liaison_log::{
     committer::{Committer, Promised},
+    disk::{Disk as _, OsDisk},
     exchange::ExchangeState,
     fair::Ticket,
     leaf::{Event as LeafEvent, ExchangeLeaf},
@@ -43,10 +44,34 @@ pub struct Intake {
     pub revocations: Arc<RwLock<Revocations>>,
     /// Fair shares.
     pub shares: Arc<Shares>,
+    /// Room on the disk.
+    pub room: Room,
     /// Signs refusals.
     pub evidence_key: SigningKey,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
+}
+
+/// How much room there must be on the disk: what can wait is refused earlier, so that it never crowds out FLASH, nor the
+/// statements that end a message's way.
+pub struct Room {
+    /// The data directory's disk.
+    pub disk: OsDisk,
+    /// Bytes that the log keeps free in any case.
+    pub reserve: u64,
+}
+
+impl Room {
+    fn refuses(&self, lane: Lane) -> Option<Refusal> {
+        let needed = match lane {
+            // The log itself looks after the last reserve.
+            Lane::Flash => return None,
+            Lane::Urgent => 2 * self.reserve,
+            Lane::Bulk => 3 * self.reserve,
+        };
+        let full = || Refusal::new(RefusalCode::StorageFull, "the broker's disk is nearly full; nothing was accepted");
+        self.disk.available().is_ok_and(|available| available < needed).then(full)
+    }
 }
 
 /// An envelope that was taken in.
@@ -117,6 +142,9 @@ impl Intake {
             Err(rejection) => return self.refused(office, rejection),
         };
         let header = Box::new(admitted.envelope().header().clone());
+        if let Some(refusal) = self.room.refuses(header.core().lane) {
+            return self.refused(office, refusal.into());
+        }
         let ticket = Ticket { lane: header.core().lane, office, bytes };
         match self.exchange.promise(ticket, Event::Submit(Box::new(admitted))) {
             Ok(promised) => Taken(Answer::Promised(promised, header)),

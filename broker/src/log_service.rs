@@ -15,7 +15,7 @@ use liaison_proto::{
 };
 use tonic::{Request, Response, Status};
 
-use crate::{identity::Party, server::party};
+use crate::{identity::Party, server::party, share::Shares};
 
 /// Reads of both logs.
 #[derive(Clone)]
@@ -24,6 +24,8 @@ pub struct LogService {
     pub directory: Arc<LogReader>,
     /// The exchange log.
     pub exchange: Arc<LogReader>,
+    /// Fair shares.
+    pub shares: Arc<Shares>,
 }
 
 fn not_permitted(detail: &str) -> Refusal {
@@ -31,6 +33,15 @@ fn not_permitted(detail: &str) -> Refusal {
 }
 
 impl LogService {
+    /// Who asks, within its share. Auditors read as fast as they can: there are few, and they are slow to fill a link.
+    async fn party<T>(&self, request: &Request<T>) -> Result<Party, Refusal> {
+        let party = party(request)?;
+        if let Party::Office(office) = &party {
+            self.shares.read(*office).await?;
+        }
+        Ok(party)
+    }
+
     fn reader(&self, log: wire::LogName) -> Result<&LogReader, Refusal> {
         match log {
             wire::LogName::Directory => Ok(&self.directory),
@@ -62,7 +73,7 @@ impl log_server::Log for LogService {
         &self,
         request: Request<wire::CheckpointRequest>,
     ) -> Result<Response<wire::CheckpointResponse>, Status> {
-        party(&request)?;
+        self.party(&request).await?;
         let checkpoint = self.reader(request.into_inner().log())?.checkpoint();
         Ok(Response::new(wire::CheckpointResponse { checkpoint: checkpoint.note().clone() }))
     }
@@ -71,14 +82,14 @@ impl log_server::Log for LogService {
         &self,
         request: Request<wire::ConsistencyRequest>,
     ) -> Result<Response<wire::ConsistencyResponse>, Status> {
-        party(&request)?;
+        self.party(&request).await?;
         let request = request.into_inner();
         let hashes = self.reader(request.log())?.consistency(request.old_size, request.new_size)?;
         Ok(Response::new(wire::ConsistencyResponse { hashes }))
     }
 
     async fn tile(&self, request: Request<wire::TileRequest>) -> Result<Response<wire::TileResponse>, Status> {
-        party(&request)?;
+        self.party(&request).await?;
         let request = request.into_inner();
         let level = u8::try_from(request.level)
             .ok()
@@ -89,7 +100,7 @@ impl log_server::Log for LogService {
     }
 
     async fn entries(&self, request: Request<wire::EntriesRequest>) -> Result<Response<wire::EntriesResponse>, Status> {
-        let party = party(&request)?;
+        let party = self.party(&request).await?;
         let request = request.into_inner();
         if request.log() == wire::LogName::Exchange && !matches!(party, Party::Auditor(_)) {
             return Err(not_permitted("bundles of the exchange log are for auditors").into());
@@ -99,7 +110,7 @@ impl log_server::Log for LogService {
     }
 
     async fn entry(&self, request: Request<wire::EntryRequest>) -> Result<Response<wire::EntryResponse>, Status> {
-        let party = party(&request)?;
+        let party = self.party(&request).await?;
         let request = request.into_inner();
         let receipt = self.reader(request.log())?.receipt(LogIndex(request.index))?;
         if request.log() == wire::LogName::Exchange && !is_party(&party, &receipt.leaf, &self.exchange)? {

@@ -1,8 +1,8 @@
 //! What a node that was restored from a backup asks: how far the numbers are, and the messages it does not have.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
-use liaison_log::exchange::ExchangeState;
+use liaison_log::{exchange::ExchangeState, index::Index};
 use liaison_proto::{
     ids::{Channel, Lane, LogIndex, OfficeId},
     refusal::{Refusal, RefusalCode},
@@ -36,7 +36,7 @@ pub fn of(state: &ExchangeState, office: OfficeId) -> Result<Vec<wire::ChannelNu
 /// # Errors
 /// `MALFORMED_ENVELOPE` when the channel is none, `UNAVAILABLE` when the index cannot be read.
 pub fn entries(
-    state: &ExchangeState,
+    index: &dyn Index,
     office: OfficeId,
     request: &wire::RedeliverRequest,
 ) -> Result<Vec<LogIndex>, Refusal> {
@@ -44,13 +44,14 @@ pub fn entries(
     let from: OfficeId = request.from.parse().map_err(|_| malformed("from"))?;
     let lane = Lane::from_wire(request.lane).ok_or_else(|| malformed("lane"))?;
     let mut found = BTreeMap::new();
-    state
+    let wanted: HashSet<u64> = request.numbers.iter().copied().collect();
+    index
         .each_message(&mut |_, message| {
             if let Some(recipient) = message.recipient(office)
                 && message.from == from
                 && message.lane == lane
                 && recipient.delivered.is_some()
-                && request.numbers.contains(&recipient.number)
+                && wanted.contains(&recipient.number)
             {
                 found.insert(recipient.number, message.accepted);
             }

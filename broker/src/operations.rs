@@ -13,12 +13,20 @@ use liaison_log::{committer::Committer, reader::LogReader};
 use liaison_proto::{ids::Lane, wire};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder};
 use tonic::codegen::http;
+use tonic_reflection::server::{v1, v1alpha};
 use tower::{Layer, Service};
 
 use crate::{connections::Connections, queue::Queue, sequence::Event, status::StatusSource};
 
 /// Bounds of the duration histogram, seconds (OpenTelemetry's for RPC).
 const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0];
+/// Methods of the services that are not ours.
+const FOREIGN_METHODS: [&str; 4] = [
+    "grpc.health.v1.Health/Check",
+    "grpc.health.v1.Health/Watch",
+    "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+];
 const EVERY: Duration = Duration::from_secs(2);
 
 /// Serves metrics on an address.
@@ -90,18 +98,27 @@ impl Gauges {
     }
 }
 
+fn described() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(wire::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
 /// The reflection service of everything that is served.
 ///
 /// # Errors
 /// When a descriptor set is malformed.
-pub fn reflection() -> Result<
-    tonic_reflection::server::v1::ServerReflectionServer<impl tonic_reflection::server::v1::ServerReflection>,
-    tonic_reflection::server::Error,
-> {
-    tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(wire::DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()
+pub fn reflection() -> Result<v1::ServerReflectionServer<impl v1::ServerReflection>, tonic_reflection::server::Error> {
+    described().build_v1()
+}
+
+/// The same in the older version that many clients still speak.
+///
+/// # Errors
+/// When a descriptor set is malformed.
+pub fn reflection_alpha()
+-> Result<v1alpha::ServerReflectionServer<impl v1alpha::ServerReflection>, tonic_reflection::server::Error> {
+    described().build_v1alpha()
 }
 
 /// Measures every call.
@@ -157,6 +174,6 @@ fn known_method(path: &str) -> String {
     let known = ours.iter().any(|prefix| path.starts_with(prefix)) && path.len() < 80;
     let name = if known { path.trim_start_matches('/') } else { "other" };
     // Names of ours that do not exist are answered UNIMPLEMENTED and share one label.
-    let exists = wire::METHODS.contains(&name) || name.starts_with("grpc.");
+    let exists = wire::METHODS.contains(&name) || FOREIGN_METHODS.contains(&name);
     if exists { name.to_owned() } else { "other".to_owned() }
 }

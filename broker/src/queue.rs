@@ -7,7 +7,7 @@ use std::{
 
 use liaison_log::{
     commit::Logged,
-    exchange::ExchangeState,
+    exchange::{ExchangeState, withdraws},
     index::{IndexError, MessageState},
     leaf::{Event, ExchangeLeaf},
 };
@@ -105,7 +105,7 @@ impl Queue {
                 originator.extend(stated.iter().chain(&both).flatten());
                 let queue = offices.entry(recipient.office).or_default();
                 queue.evidence.extend(both.iter().flatten());
-                if recipient.is_waiting() {
+                if recipient.is_waiting() && !recipient.withdrawn {
                     queue.waiting.insert((message.lane, message.accepted));
                 }
             }
@@ -123,12 +123,23 @@ impl Queue {
                     let queue = offices.entry(to).or_default();
                     // In one batch the statement may have been applied already; then nothing waits.
                     let known = state.message(core.message_id).ok().flatten();
-                    let waiting =
-                        known.as_ref().and_then(|message| message.recipient(to)).is_none_or(|r| r.is_waiting());
+                    let waiting = known
+                        .as_ref()
+                        .and_then(|message| message.recipient(to))
+                        .is_none_or(|r| r.is_waiting() && !r.withdrawn);
                     if waiting {
                         queue.waiting.insert((core.lane, index));
                     }
                     queue.changed.send_modify(|n| *n += 1);
+                }
+                // What is taken back is not delivered any more from now on; its NON_DELIVERY follows.
+                let target = withdraws(core).and_then(|id| state.message(id).ok().flatten());
+                for recipient in target.iter().flat_map(|message| &message.recipients) {
+                    if let Some((message, queue)) = target.as_ref().zip(offices.get_mut(&recipient.office))
+                        && recipient.withdrawn
+                    {
+                        queue.waiting.remove(&(message.lane, message.accepted));
+                    }
                 }
             }
             event => {

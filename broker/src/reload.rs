@@ -8,8 +8,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use liaison_link::tls::{FlooredTime, Identity};
-use liaison_proto::{clock::Clock as _, directory::Directory, failure::chain};
+use liaison_link::{time::FlooredTime, tls::Identity};
+use liaison_proto::{
+    charter::Charter,
+    clock::{Clock as _, UnixMillis},
+    directory::Directory,
+    failure::chain,
+};
 
 use crate::{accept::Door, accept::server_config, config::Config, identity::Party, revocation::Revocations};
 
@@ -38,9 +43,9 @@ fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
 
 /// Reads the lists, when a directory for them is configured.
 #[must_use]
-pub fn read_lists(config: &Config, charter: &liaison_proto::charter::Charter, before: &Revocations) -> Revocations {
+pub fn read_lists(config: &Config, charter: &Charter, before: &Revocations, now: UnixMillis) -> Revocations {
     config.revocation_lists.as_ref().map_or_else(Revocations::default, |directory| {
-        Revocations::read(directory, charter, config.revocation_grace_hours, before)
+        Revocations::read(directory, charter, config.revocation_grace_hours, before, now)
     })
 }
 
@@ -77,7 +82,7 @@ impl Reloader {
     fn reload(&self) {
         let revocations = {
             let mut revocations = self.revocations.write().unwrap_or_else(PoisonError::into_inner);
-            *revocations = read_lists(&self.config, &self.door.charter, &revocations);
+            *revocations = read_lists(&self.config, &self.door.charter, &revocations, self.time.now());
             revocations.clone()
         };
         for problem in revocations.problems(self.time.now()) {

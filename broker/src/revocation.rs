@@ -2,13 +2,17 @@
 //! directory that a transfer job fills. A list that is late, missing or not its CA's never stops traffic (promise 10):
 //! the newest good one goes on being used, and what is accepted meanwhile is marked.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
+use liaison_link::tls::{provider, roots};
 use liaison_proto::{
     charter::Charter,
-    clock::{HOUR_MS, UnixMillis},
+    clock::{DAY_MS, HOUR_MS, UnixMillis},
 };
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, pem::PemObject as _};
+use rustls::{
+    pki_types::{CertificateDer, CertificateRevocationListDer, pem::PemObject as _},
+    server::WebPkiClientVerifier,
+};
 use x509_parser::{parse_x509_certificate, parse_x509_crl, prelude::FromDer as _};
 
 use crate::identity::Party;
@@ -50,7 +54,7 @@ fn issuer(party: &Party) -> String {
     }
 }
 
-fn read(path: &Path, ca_pem: &str) -> Result<Option<List>, String> {
+fn read(path: &Path, ca_pem: &str, now: UnixMillis) -> Result<Option<List>, String> {
     let size = match fs::metadata(path) {
         Ok(found) => found.len(),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -70,8 +74,18 @@ fn read(path: &Path, ca_pem: &str) -> Result<Option<List>, String> {
     if !rest.is_empty() || list.issuer() != ca.subject() || list.verify_signature(ca.public_key()).is_err() {
         return Err("is not signed by the CA in the charter".into());
     }
+    // What the verifier of connections would not take must not stand in the way of the others.
+    let roots = Arc::new(roots(ca_pem, "a CA in the charter").map_err(|_| "has a CA that is no root")?);
+    WebPkiClientVerifier::builder_with_provider(roots, Arc::new(provider(false)))
+        .with_crls([CertificateRevocationListDer::from(der.as_ref().to_vec())])
+        .build()
+        .map_err(|e| format!("cannot be used: {e}"))?;
     let next_update = list.next_update().ok_or("does not say when the next one comes")?;
     let millis = |seconds: i64| UnixMillis(seconds.saturating_mul(1000));
+    // It would make every later one "older".
+    if millis(list.last_update().timestamp()) > now.plus(DAY_MS) {
+        return Err("says that it was issued in the future".into());
+    }
     Ok(Some(List {
         issued: millis(list.last_update().timestamp()),
         next_update: millis(next_update.timestamp()),
@@ -83,12 +97,12 @@ fn read(path: &Path, ca_pem: &str) -> Result<Option<List>, String> {
 impl Revocations {
     /// Reads the lists of a directory; where a file is missing or wrong, the list known before stays.
     #[must_use]
-    pub fn read(directory: &Path, charter: &Charter, grace_hours: u32, before: &Self) -> Self {
+    pub fn read(directory: &Path, charter: &Charter, grace_hours: u32, before: &Self, now: UnixMillis) -> Self {
         let countries = charter.countries().iter().map(|c| (c.code.as_str().to_ascii_lowercase(), c.ca_pem.as_str()));
         let all = countries.chain([(AUDITORS.to_owned(), charter.file().auditors.ca.as_str())]);
         let known = all.map(|(name, ca)| {
             let kept = before.lists.get(&name).and_then(|known| known.list.clone());
-            let known = match read(&directory.join(format!("{name}.crl")), ca) {
+            let known = match read(&directory.join(format!("{name}.crl")), ca, now) {
                 // One that is older than what is known would bring back what was revoked since.
                 Ok(Some(list)) if kept.as_ref().is_none_or(|kept| kept.issued <= list.issued) => {
                     Known { list: Some(list), problem: None }

@@ -9,9 +9,10 @@ use std::{
 use liaison_link::{
     local,
     process::{lock_directory, stop_signal},
-    tls::{FlooredTime, Identity},
+    time::FlooredTime,
+    tls::Identity,
 };
-use liaison_log::committer::Committer;
+use liaison_log::{committer::Committer, disk::OsDisk};
 use liaison_proto::{
     clock::Clock,
     failure::chain,
@@ -39,9 +40,9 @@ use crate::{
     deliver::Deliverer,
     index::SledIndex,
     init::{Logs, StartError, io_failed, open_logs},
-    intake::Intake,
+    intake::{Intake, Room},
     log_service::LogService,
-    operations::{Gauges, Measured, reflection, serve_metrics},
+    operations::{Gauges, Measured, reflection, reflection_alpha, serve_metrics},
     reload::{Reloader, read_lists},
     revocation::Revocations,
     server::{Enrolment, Service},
@@ -50,7 +51,7 @@ use crate::{
 };
 
 /// Calls at the same time on one connection.
-const CALLS_PER_CONNECTION: usize = 64;
+const CALLS_PER_CONNECTION: usize = 32;
 /// HTTP/2 streams at the same time on one connection.
 const STREAMS_PER_CONNECTION: u32 = 128;
 /// How long streams and calls under way may take to end when the broker stops.
@@ -83,13 +84,14 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
     let (directory_reader, exchange_reader) = (directory_log.reader(), exchange_log.reader());
     let start = |e| StartError::Io { what: "starting the committer".into(), source: e };
     // A clock that died says 1970: the log knows better.
-    let time = FlooredTime::new(clock, state.read().map_or_else(|e| e.into_inner().time(), |state| state.time()));
+    let log_time = state.read().map_or_else(|e| e.into_inner().time(), |state| state.time());
+    let time = FlooredTime::new(clock, &charter, log_time);
     let clock: Arc<dyn Clock> = Arc::new(time.clone());
     let directory_committer = Committer::start(directory_log, Arc::clone(&clock)).map_err(start)?;
     let exchange_committer = Committer::start(exchange_log, Arc::clone(&clock)).map_err(start)?;
 
     let charter = Arc::new(charter);
-    let revocations = read_lists(&config, &charter, &Revocations::default());
+    let revocations = read_lists(&config, &charter, &Revocations::default(), clock.now());
     let identity = Identity::read(&config.tls_certificate, &config.tls_key)?;
     let tls = server_config(&charter, identity, &revocations, time.clone())?;
     let revocations = Arc::new(RwLock::new(revocations));
@@ -123,16 +125,23 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
         reader: Arc::clone(&exchange_reader),
         revocations: Arc::clone(&revocations),
         shares: Arc::clone(&shares),
+        room: Room { disk: OsDisk::new(&config.data), reserve: config.reserve_bytes() },
         evidence_key: PrivateKey::read_signing(&config.evidence_key)?,
         clock: Arc::clone(&clock),
     });
     if &intake.evidence_key.verifying_key() != charter.evidence_key() {
         return Err(StartError::WrongKey(config.evidence_key.clone()));
     }
-    let service = Service { intake, directory_log: directory_committer.clone(), deliverer };
+    let looking = Arc::new(Semaphore::new(1));
+    let service =
+        Service { intake, directory_log: directory_committer.clone(), deliverer, index: Arc::clone(&index), looking };
     let attachment_service =
         AttachmentService::new(Arc::clone(&attachments), Enrolment(Arc::clone(&directory)), stopping.clone());
-    let log_service = LogService { directory: Arc::clone(&directory_reader), exchange: Arc::clone(&exchange_reader) };
+    let log_service = LogService {
+        directory: Arc::clone(&directory_reader),
+        exchange: Arc::clone(&exchange_reader),
+        shares: Arc::clone(&shares),
+    };
     let certificate_problem = Arc::new(Mutex::new(None));
     let status = StatusSource {
         directory: Arc::clone(&directory_reader),
@@ -146,12 +155,13 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
         data: config.data.clone(),
         reserve: config.reserve_bytes(),
         address: address.clone(),
-        clock: Arc::clone(&clock),
+        clock: time.clone(),
     };
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<ExchangeServer<Service>>().await;
-    let reflection =
-        reflection().map_err(|e| io_failed("describing the services")(std::io::Error::other(e.to_string())))?;
+    let described =
+        |e: tonic_reflection::server::Error| io_failed("describing the services")(std::io::Error::other(e.to_string()));
+    let (reflection, reflection_alpha) = (reflection().map_err(described)?, reflection_alpha().map_err(described)?);
 
     let mut tasks = JoinSet::new();
     let gauges = Gauges {
@@ -218,6 +228,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
         .max_connection_age_grace(CONNECTION_GRACE)
         .add_service(health_service)
         .add_service(reflection)
+        .add_service(reflection_alpha)
         .add_service(
             ExchangeServer::new(service.clone())
                 .max_decoding_message_size(limits::GRPC_BYTES)

@@ -9,7 +9,7 @@ use std::{
 };
 
 use liaison_log::{
-    commit::{BrokenRule, Logged, Moment, Sequenced, Sequencer},
+    commit::{ApplyError, BrokenRule, Logged, Moment, Sequenced, Sequencer},
     exchange::{ExchangeState, Violation, is_late, withdraws},
     index::IndexError,
     leaf::{Event as LeafEvent, ExchangeLeaf, NonDelivery},
@@ -200,8 +200,10 @@ impl ExchangeSequencer {
     }
 
     fn rewrap(&self, admitted: &AdmittedRewrap, time: UnixMillis) -> Sequenced {
-        if let Err(violation) = self.read().check_rewrap(&admitted.statement) {
-            return broken(violation);
+        match self.read().check_rewrap(&admitted.statement) {
+            Ok((_, Some(index))) => return Sequenced::Existing(index),
+            Ok((_, None)) => {}
+            Err(violation) => return broken(violation),
         }
         let directory = self.directory();
         if let Err(refusal) = admitted.check(&directory) {
@@ -252,23 +254,25 @@ impl Sequencer for ExchangeSequencer {
         }
     }
 
-    fn apply(&mut self, index: LogIndex, leaf: &Bytes) -> Result<(), BrokenRule> {
+    fn apply(&mut self, index: LogIndex, leaf: &Bytes) -> Result<(), ApplyError> {
         let leaf_sha256 = sha256(&[leaf]);
         let applied = *self.read().applied();
         if index.0 < applied.size {
             // Recovery walks over what the index has already; the last entry must be the one that it knows.
             if index.0 + 1 == applied.size && leaf_sha256 != applied.leaf_sha256 {
+                // Nothing may be judged by it, let alone be cut: recovery begins again without it.
                 self.stale.store(true, Ordering::SeqCst);
+                return Err(io::Error::other("the index is of another log").into());
             }
             return Ok(());
         }
         let broken = |problem: String| BrokenRule { index, problem };
         let leaf = ExchangeLeaf::parse(leaf).map_err(|e| broken(e.to_string()))?;
-        self.state
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .apply(index, &leaf, leaf_sha256)
-            .map_err(|e| broken(e.to_string()))
+        let applied = self.state.write().unwrap_or_else(PoisonError::into_inner).apply(index, &leaf, leaf_sha256);
+        applied.map_err(|violation| match violation {
+            Violation::Index(problem) => io::Error::other(problem).into(),
+            violation => broken(violation.to_string()).into(),
+        })
     }
 
     fn last_time(&self) -> UnixMillis {

@@ -1,29 +1,39 @@
 //! gRPC to typed calls: who is calling, what is asked. No decisions are made here.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::{
+    pin::Pin,
+    sync::{Arc, PoisonError, RwLock},
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use liaison_log::{committer::Committer, fair::Ticket, leaf::Statement};
 use liaison_proto::{
+    Bytes, ProtoMessage as _,
     directory::Directory,
-    ids::{Lane, LogIndex, OfficeId},
+    ids::{Lane, LogIndex, MessageId, OfficeId},
     limits,
     refusal::{Refusal, RefusalCode},
     wire::{self, directory_server, exchange_server},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     accept::Caller,
     admit,
-    deliver::Deliverer,
+    deliver::{Deliverer, Items},
     identity::Party,
+    index::SledIndex,
     intake::{Intake, note},
     numbers,
     sequence::Event,
+    share::CallPlace,
 };
 
+/// When to come again while another node is looked for.
+const LOOKING: Duration = Duration::from_secs(5);
 /// Envelopes of one stream whose answers are not there yet.
 const UNANSWERED: usize = 128;
 
@@ -36,6 +46,10 @@ pub struct Service {
     pub directory_log: Committer<wire::DirectoryRecord>,
     /// What the streams read from.
     pub deliverer: Deliverer,
+    /// The index, to look for what a node lost.
+    pub index: Arc<SledIndex>,
+    /// Whose turn it is to look.
+    pub looking: Arc<Semaphore>,
 }
 
 /// Who is calling, from the connection's certificate.
@@ -89,9 +103,15 @@ impl Service {
         (statement.office == office).then(|| self.intake.reader.receipt(stated).ok())?
     }
 
-    /// Takes a small event of an office, within its share.
+    /// The lane of the message that a statement speaks of; both kinds begin with the message's id.
+    fn lane_of(&self, statement: Option<&Bytes>) -> Lane {
+        let statement = statement.filter(|bytes| bytes.len() <= limits::RECORD_BYTES);
+        let id = statement.and_then(|bytes| wire::Statement::decode(bytes.clone()).ok());
+        let id = id.and_then(|statement| MessageId::from_wire(&statement.message_id).ok());
+        id.map_or(Lane::Bulk, |id| self.intake.lane(id))
+    }
+
     async fn enter(&self, office: OfficeId, lane: Lane, event: Event) -> Result<wire::Receipt, Refusal> {
-        self.intake.shares.take(office, lane, 0).await?;
         self.intake.exchange.commit(Ticket { lane, office, bytes: 1024 }, event).await
     }
 }
@@ -108,7 +128,16 @@ async fn read_submissions(
     taken: mpsc::Sender<Result<crate::intake::Taken, Refusal>>,
 ) {
     while let Ok(place) = taken.reserve().await {
-        let Ok(Some(request)) = requests.message().await else { return };
+        let request = match requests.message().await {
+            Ok(Some(request)) => request,
+            Ok(None) => return,
+            Err(_) => {
+                // Nothing behind it can be read; its sender must know which one it was.
+                let detail = "a request is malformed, or larger than a request may be";
+                place.send(Err(Refusal::new(RefusalCode::TooLarge, detail)));
+                return;
+            }
+        };
         let Some(envelope) = request.envelope else {
             place.send(Err(no_envelope()));
             continue;
@@ -171,18 +200,20 @@ impl exchange_server::Exchange for Service {
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
-    type ReceiveStream = ReceiverStream<Result<wire::Delivery, Status>>;
+    type ReceiveStream = Held<wire::Delivery>;
 
     async fn receive(
         &self,
         request: Request<Streaming<wire::ReceiveRequest>>,
     ) -> Result<Response<Self::ReceiveStream>, Status> {
         let office = self.enrolled(&request)?;
+        let held = self.intake.shares.call(office)?;
         let mut requests = request.into_inner();
         let no_lane = || Refusal::new(RefusalCode::MalformedEnvelope, "the first request names no lane");
         let first = requests.message().await?.ok_or_else(no_lane)?;
         let lane = Lane::from_wire(first.lane).ok_or_else(no_lane)?;
-        Ok(Response::new(ReceiverStream::new(self.deliverer.clone().receive(office, lane, first.credit, requests))))
+        let items = self.deliverer.clone().receive(office, lane, first.credit, requests);
+        Ok(Response::new(Held::new(items, held)))
     }
 
     async fn attest(&self, request: Request<wire::AttestRequest>) -> Result<Response<wire::AttestResponse>, Status> {
@@ -191,56 +222,89 @@ impl exchange_server::Exchange for Service {
         if let Some(receipt) = self.known_statement(office, &request) {
             return Ok(Response::new(wire::AttestResponse { receipt: Some(receipt) }));
         }
+        // Its share first: a signature costs more to check than to send.
+        let lane = self.lane_of(request.attested.as_ref().map(|attested| &attested.statement));
+        self.intake.shares.take(office, lane, 0).await?;
         let admitted = admit::admit_statement(office, request, &self.intake.directory(), self.intake.marks(office));
         let admitted = admitted.inspect_err(|refusal| note(office, refusal))?;
-        let lane = self.intake.lane(admitted.statement.message_id);
         let receipt = self.enter(office, lane, Event::Attest(Box::new(admitted))).await?;
         Ok(Response::new(wire::AttestResponse { receipt: Some(receipt) }))
     }
 
     async fn rewrap(&self, request: Request<wire::RewrapRequest>) -> Result<Response<wire::RewrapResponse>, Status> {
         let office = office(&request)?;
-        let marks = self.intake.marks(office);
-        let admitted = admit::admit_rewrap(office, request.into_inner(), &self.intake.directory(), marks);
+        let (marks, request) = (self.intake.marks(office), request.into_inner());
+        let lane = self.lane_of(request.rewrapped.as_ref().map(|rewrapped| &rewrapped.statement));
+        self.intake.shares.take(office, lane, 0).await?;
+        let admitted = admit::admit_rewrap(office, request, &self.intake.directory(), marks);
         let admitted = admitted.inspect_err(|refusal| note(office, refusal))?;
-        let lane = self.intake.lane(admitted.statement.message_id);
         let receipt = self.enter(office, lane, Event::Rewrap(Box::new(admitted))).await?;
         Ok(Response::new(wire::RewrapResponse { receipt: Some(receipt) }))
     }
 
-    type EvidenceStream = ReceiverStream<Result<wire::EvidenceItem, Status>>;
+    type EvidenceStream = Held<wire::EvidenceItem>;
 
     async fn evidence(
         &self,
         request: Request<wire::EvidenceRequest>,
     ) -> Result<Response<Self::EvidenceStream>, Status> {
         let office = self.enrolled(&request)?;
+        let held = self.intake.shares.call(office)?;
         let from = LogIndex(request.into_inner().from_index);
-        Ok(Response::new(ReceiverStream::new(self.deliverer.clone().evidence(office, from))))
+        Ok(Response::new(Held::new(self.deliverer.clone().evidence(office, from), held)))
     }
 
     async fn numbers(&self, request: Request<wire::NumbersRequest>) -> Result<Response<wire::NumbersResponse>, Status> {
         let office = self.enrolled(&request)?;
-        self.intake.shares.take(office, Lane::Bulk, 0).await?;
+        self.intake.shares.read(office).await?;
         let channels = numbers::of(&self.intake.state(), office)?;
         Ok(Response::new(wire::NumbersResponse { channels }))
     }
 
-    type RedeliverStream = ReceiverStream<Result<wire::Delivery, Status>>;
+    type RedeliverStream = Held<wire::Delivery>;
 
     async fn redeliver(
         &self,
         request: Request<wire::RedeliverRequest>,
     ) -> Result<Response<Self::RedeliverStream>, Status> {
         let office = self.enrolled(&request)?;
-        self.intake.shares.take(office, Lane::Bulk, 0).await?;
+        let held = self.intake.shares.call(office)?;
+        self.intake.shares.read(office).await?;
         let request = request.into_inner();
         if request.numbers.len() > limits::REDELIVERIES {
             let detail = format!("more than {} numbers at once", limits::REDELIVERIES);
             return Err(Refusal::new(RefusalCode::TooLarge, detail).into());
         }
-        let entries = numbers::entries(&self.intake.state(), office, &request)?;
-        Ok(Response::new(ReceiverStream::new(self.deliverer.clone().again(entries))))
+        // Every row is read: one after the other, and not on the threads that serve.
+        let busy = || Refusal::new(RefusalCode::TooMany, "another node is looking for what it lost").after(LOOKING);
+        let looking = Arc::clone(&self.looking).try_acquire_owned().map_err(|_| busy())?;
+        let index = Arc::clone(&self.index);
+        let entries = tokio::task::spawn_blocking(move || {
+            let _looking = looking;
+            numbers::entries(index.as_ref(), office, &request)
+        });
+        let entries = entries.await.map_err(|_| Refusal::new(RefusalCode::Unavailable, "looking failed"))??;
+        Ok(Response::new(Held::new(self.deliverer.clone().again(entries), held)))
+    }
+}
+
+/// A stream of answers that counts as a call of its office until it ends.
+pub struct Held<T> {
+    items: ReceiverStream<Result<T, Status>>,
+    _place: CallPlace,
+}
+
+impl<T> Held<T> {
+    fn new(items: Items<T>, place: CallPlace) -> Self {
+        Self { items: ReceiverStream::new(items), _place: place }
+    }
+}
+
+impl<T> tokio_stream::Stream for Held<T> {
+    type Item = Result<T, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut self.items).poll_next(cx)
     }
 }
 

@@ -22,6 +22,18 @@ const KEPT_BACK: Duration = Duration::from_millis(200);
 /// Unit of the byte rate.
 const UNIT: usize = 1024;
 
+/// Reads a second, and at once: a node that replays a directory of thousands of entries asks for some dozen bundles, and
+/// each receipt may cost a consistency proof.
+const READS: NonZeroU32 = nonzero(1000);
+const READS_AT_ONCE: NonZeroU32 = nonzero(5000);
+
+const fn nonzero(number: u32) -> NonZeroU32 {
+    match NonZeroU32::new(number) {
+        Some(number) => number,
+        None => NonZeroU32::MIN,
+    }
+}
+
 /// The rates of one office.
 #[derive(Clone, Copy, Debug)]
 pub struct Rates {
@@ -29,7 +41,7 @@ pub struct Rates {
     pub messages: NonZeroU32,
     /// How many may come at once.
     pub burst: NonZeroU32,
-    /// KiB of envelopes a second, all lanes; sixty times as much at once.
+    /// KiB of envelopes a second, each lane for itself; sixty times as much at once.
     pub kibibytes: NonZeroU32,
     /// Calls under way at the same time.
     pub calls: usize,
@@ -38,7 +50,8 @@ pub struct Rates {
 /// The shares of all offices.
 pub struct Shares {
     messages: DefaultKeyedRateLimiter<(OfficeId, Lane)>,
-    kibibytes: DefaultKeyedRateLimiter<OfficeId>,
+    kibibytes: DefaultKeyedRateLimiter<(OfficeId, Lane)>,
+    reads: DefaultKeyedRateLimiter<OfficeId>,
     calls: Mutex<HashMap<OfficeId, usize>>,
     most_calls: usize,
     clock: DefaultClock,
@@ -70,6 +83,7 @@ impl Shares {
         Arc::new(Self {
             messages: RateLimiter::keyed(Quota::per_second(rates.messages).allow_burst(rates.burst)),
             kibibytes: RateLimiter::keyed(Quota::per_second(rates.kibibytes).allow_burst(bytes)),
+            reads: RateLimiter::keyed(Quota::per_second(READS).allow_burst(READS_AT_ONCE)),
             calls: Mutex::default(),
             most_calls: rates.calls,
             clock: DefaultClock::default(),
@@ -98,7 +112,7 @@ impl Shares {
         if let Err(until) = self.messages.check_key(&(office, lane)) {
             return Some(until.wait_time_from(self.clock.now()));
         }
-        match self.kibibytes.check_key_n(&office, units) {
+        match self.kibibytes.check_key_n(&(office, lane), units) {
             Ok(Err(until)) => Some(until.wait_time_from(self.clock.now())),
             // An envelope never weighs more than the burst: the configuration is checked for it.
             Ok(Ok(())) | Err(_) => None,
@@ -123,9 +137,22 @@ impl Shares {
         }
     }
 
+    /// Takes a read of the log, of numbers or of an attachment's state.
+    ///
+    /// # Errors
+    /// `TOO_MANY` with the time to wait.
+    pub async fn read(&self, office: OfficeId) -> Result<(), Refusal> {
+        let Err(until) = self.reads.check_key(&office) else { return Ok(()) };
+        let wait = until.wait_time_from(self.clock.now());
+        tokio::time::sleep(wait.min(KEPT_BACK)).await;
+        let detail = format!("{office} reads faster than its share");
+        Err(Refusal::new(RefusalCode::TooMany, detail).after(wait.max(Duration::from_millis(1))))
+    }
+
     /// Forgets offices that have been quiet.
     pub fn tidy(&self) {
         self.messages.retain_recent();
         self.kibibytes.retain_recent();
+        self.reads.retain_recent();
     }
 }

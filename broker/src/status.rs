@@ -5,11 +5,12 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
+use liaison_link::time::FlooredTime;
 use liaison_log::{
     disk::{Disk as _, OsDisk},
     reader::LogReader,
 };
-use liaison_proto::{clock::Clock, ids::OfficeId};
+use liaison_proto::{clock::Clock as _, ids::OfficeId};
 use serde_json::{Value, json};
 
 use crate::{connections::Connections, identity::Party, index::SledIndex, queue::Queue, revocation::Revocations};
@@ -39,8 +40,8 @@ pub struct StatusSource {
     pub reserve: u64,
     /// Address for nodes and auditors.
     pub address: String,
-    /// The wall clock.
-    pub clock: Arc<dyn Clock>,
+    /// The clock.
+    pub clock: FlooredTime,
 }
 
 impl StatusSource {
@@ -54,6 +55,7 @@ impl StatusSource {
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
         let mut problems = self.recovered.clone();
+        problems.extend(self.clock.problem());
         let available = self.available();
         if available < self.reserve {
             problems.push(format!(

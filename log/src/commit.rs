@@ -53,6 +53,18 @@ pub struct BrokenRule {
     pub problem: String,
 }
 
+/// Why a leaf was not taken into the state. The two must not be confused: a leaf is cut for the first, never for the
+/// second.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The leaf is at fault.
+    #[error(transparent)]
+    Rule(#[from] BrokenRule),
+    /// What holds the state failed.
+    #[error("the state could not be read or written")]
+    State(#[from] io::Error),
+}
+
 /// The state that a log's leaves add up to. The same code runs when a leaf is committed and when it is recovered.
 pub trait Sequencer: Send + 'static {
     /// What is asked to be entered.
@@ -64,8 +76,8 @@ pub trait Sequencer: Send + 'static {
     /// Takes a leaf into the state, before it is durable: later events of the same batch see it.
     ///
     /// # Errors
-    /// When the leaf breaks the log's rules.
-    fn apply(&mut self, index: LogIndex, leaf: &Bytes) -> Result<(), BrokenRule>;
+    /// When the leaf breaks the log's rules, or what holds the state fails.
+    fn apply(&mut self, index: LogIndex, leaf: &Bytes) -> Result<(), ApplyError>;
 
     /// Time of the newest leaf applied; the next leaf's is no earlier, also after a restart with a slow clock.
     fn last_time(&self) -> UnixMillis;
@@ -119,9 +131,9 @@ pub enum CommitError {
     /// What was read back before signing is not what was written.
     #[error("the log read back another leaf than it wrote at {0}")]
     ReadBack(LogIndex),
-    /// A decided leaf broke the rules it was decided by.
-    #[error("the log decided a leaf against its own rules")]
-    Rule(#[from] BrokenRule),
+    /// A decided leaf broke the rules it was decided by, or the state failed.
+    #[error("a decided leaf could not be taken into the state")]
+    Apply(#[from] ApplyError),
     /// Hashing or signing failed.
     #[error("the new entries could not be signed")]
     Publish(#[from] PublishError),

@@ -186,12 +186,16 @@ impl ExchangeState {
                 self.due.remove(&due);
             }
             Event::Rewrapped { statement, .. } => {
-                let message = self.check_rewrap(statement)?;
+                let (message, known) = self.check_rewrap(statement)?;
+                if known.is_some() {
+                    return Err(Violation::RewrapUnasked(statement.recipient));
+                }
                 change(message, statement.message_id, statement.recipient, &mut batch, |recipient| {
                     recipient.rewrapped = Some(index);
                     recipient.rewraps += 1;
-                    // The recipient may try again, and say again that it cannot.
-                    recipient.cannot_open = None;
+                    recipient.wrap_sha256 = Some(statement.wrap_sha256);
+                    // The recipient may try again, and say again that it cannot; the old statement is answered.
+                    recipient.answered = recipient.cannot_open.take();
                 });
             }
         }
@@ -217,11 +221,11 @@ impl ExchangeState {
         self.check_accepted(core, numbers)?;
         batch.channels.extend(core.channels().zip(numbers.iter().copied()));
         if let Some((id, mut message)) = self.withdrawn_by(core)? {
-            for recipient in message.recipients.iter_mut().filter(|r| core.to.contains(&r.office)) {
-                let waiting = recipient.is_waiting();
+            let expires = message.expires;
+            for recipient in message.recipients.iter_mut().filter(|r| core.to.contains(&r.office) && !r.withdrawn) {
                 recipient.withdrawn = true;
-                if waiting {
-                    self.due.retain(|(_, due, office)| (*due, *office) != (id, recipient.office));
+                if recipient.is_waiting() {
+                    self.due.remove(&(expires, id, recipient.office));
                     self.due.insert((UnixMillis(0), id, recipient.office));
                 }
             }
@@ -264,7 +268,10 @@ impl ExchangeState {
         }
         let due = change(message, statement.message_id, statement.office, batch, |recipient| match kind {
             StatementKind::Retrieved => recipient.retrieved = Some(index),
-            StatementKind::CannotOpen => recipient.cannot_open = Some(index),
+            StatementKind::CannotOpen => {
+                recipient.cannot_open = Some(index);
+                recipient.cannot_open_at = statement.at;
+            }
             _ => recipient.delivered = Some(index),
         });
         self.due.remove(&due);

@@ -164,17 +164,17 @@ impl<T> FairQueue<T> {
     /// A lane takes half of what is left while lanes below it wait, so that none of them ever stands still.
     fn batch(inner: &mut Inner<T>, most: usize, bytes: usize) -> Vec<T> {
         let mut batch = Vec::new();
-        let mut weight = 0;
+        let mut weight = 0_usize;
         for lane in 0..inner.lanes.len() {
             let below = inner.lanes[lane + 1..].iter().any(|lane| lane.count > 0);
-            let left = most - batch.len();
-            let share = if below { left.div_ceil(2) } else { left };
+            let half = |left: usize| if below { left.div_ceil(2) } else { left };
+            let (share, until) = (half(most - batch.len()), weight.saturating_add(half(bytes.saturating_sub(weight))));
             for _ in 0..share {
-                if weight >= bytes {
-                    return batch;
+                if weight >= until {
+                    break;
                 }
                 let Some((size, item)) = inner.lanes[lane].pop() else { break };
-                weight += size;
+                weight = weight.saturating_add(size);
                 batch.push(item);
             }
         }

@@ -51,6 +51,12 @@ pub struct RecipientState {
     pub rewrapped: Option<LogIndex>,
     /// Number of REWRAPPED entries.
     pub rewraps: u32,
+    /// SHA-256 of the newest REWRAPPED entry's wrap.
+    pub wrap_sha256: Option<[u8; 32]>,
+    /// CANNOT_OPEN entry that the newest REWRAPPED one answered.
+    pub answered: Option<LogIndex>,
+    /// By the recipient's clock, of its newest CANNOT_OPEN.
+    pub cannot_open_at: UnixMillis,
     /// Whether the originator took the message back from this recipient.
     pub withdrawn: bool,
 }
@@ -68,6 +74,9 @@ impl RecipientState {
             non_delivery: None,
             rewrapped: None,
             rewraps: 0,
+            wrap_sha256: None,
+            answered: None,
+            cannot_open_at: UnixMillis(0),
             withdrawn: false,
         }
     }
@@ -252,6 +261,12 @@ struct RecipientRow {
     rewraps: u32,
     #[prost(bool, tag = "9")]
     withdrawn: bool,
+    #[prost(bytes = "bytes", optional, tag = "10")]
+    wrap_sha256: Option<Bytes>,
+    #[prost(uint64, optional, tag = "11")]
+    answered: Option<u64>,
+    #[prost(int64, tag = "12")]
+    cannot_open_at: i64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -291,6 +306,9 @@ impl MessageState {
             rewrapped: index(r.rewrapped),
             rewraps: r.rewraps,
             withdrawn: r.withdrawn,
+            wrap_sha256: r.wrap_sha256.map(|hash| Bytes::copy_from_slice(&hash)),
+            answered: index(r.answered),
+            cannot_open_at: r.cannot_open_at.0,
         };
         let row = MessageRow {
             accepted: self.accepted.0,
@@ -315,6 +333,7 @@ impl MessageState {
         let row = MessageRow::decode(bytes).map_err(|_| malformed("encoding"))?;
         let office = |text: &str| text.parse::<OfficeId>().map_err(|_| malformed("office"));
         let index = |index: Option<u64>| index.map(LogIndex);
+        let hash = |bytes: &Bytes| <[u8; 32]>::try_from(bytes.as_ref()).map_err(|_| malformed("hash"));
         let recipient = |r: &RecipientRow| -> Result<RecipientState, IndexError> {
             Ok(RecipientState {
                 office: office(&r.office)?,
@@ -326,9 +345,11 @@ impl MessageState {
                 rewrapped: index(r.rewrapped),
                 rewraps: r.rewraps,
                 withdrawn: r.withdrawn,
+                wrap_sha256: r.wrap_sha256.as_ref().map(hash).transpose()?,
+                answered: index(r.answered),
+                cannot_open_at: UnixMillis(r.cannot_open_at),
             })
         };
-        let hash = |bytes: &Bytes| <[u8; 32]>::try_from(bytes.as_ref()).map_err(|_| malformed("hash"));
         Ok(Self {
             accepted: LogIndex(row.accepted),
             header_sha256: hash(&row.header_sha256)?,

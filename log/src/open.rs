@@ -10,7 +10,7 @@ use tlog_tiles::tlog::record_hash;
 
 use crate::{
     checkpoint::{CheckpointError, CheckpointSigner},
-    commit::{BrokenRule, CommitError, Log, Logged, Sequencer},
+    commit::{ApplyError, BrokenRule, CommitError, Log, Logged, Sequencer},
     committer::MAX_BATCH_BYTES,
     disk::Disk,
     journal::{
@@ -126,8 +126,10 @@ impl<S: Sequencer> Replay<S> {
     /// A broken rule is the leaf's fault; a device that fails is not, and must never make a leaf be cut.
     fn apply(&mut self, leaf: &Leaf) -> io::Result<Result<(), BrokenRule>> {
         let index = LogIndex(self.tree.size());
-        if let Err(rule) = self.sequencer.apply(index, &leaf.bytes) {
-            return Ok(Err(rule));
+        match self.sequencer.apply(index, &leaf.bytes) {
+            Ok(()) => {}
+            Err(ApplyError::Rule(rule)) => return Ok(Err(rule)),
+            Err(ApplyError::State(error)) => return Err(error),
         }
         self.tree.append(record_hash(&leaf.bytes))?;
         self.entries.push(leaf.position.to_u64());

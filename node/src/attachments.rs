@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use liaison_log::disk::{Disk as _, OsDisk};
 use liaison_proto::{
     Bytes, Sha256,
     entropy::{Entropy, random},
@@ -82,6 +83,14 @@ impl AttachmentFiles {
     #[must_use]
     pub fn path(&self, name: &Name) -> PathBuf {
         self.root.join(name.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    }
+
+    /// Bytes that can still be written.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn available(&self) -> io::Result<u64> {
+        OsDisk::new(&self.root).available()
     }
 
     fn part(&self, name: &Name) -> PathBuf {

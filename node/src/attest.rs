@@ -80,7 +80,7 @@ async fn send(link: &Link, (lane, _, kind, id): Pending) -> Result<Sent, StoreEr
             return Ok(Sent::Refused);
         }
     };
-    let Some(verified) = link.verified(&receipt).await? else { return Ok(Sent::Later) };
+    let Some(verified) = link.verified(&receipt, lane).await? else { return Ok(Sent::Later) };
     let is_ours = match ExchangeLeaf::parse(&verified.leaf).map(|leaf| leaf.event) {
         // Of this office, about the same entry; only its own time may be an earlier one.
         Ok(Event::Attested { statement, kind: found, .. }) => {

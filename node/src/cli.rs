@@ -154,12 +154,12 @@ pub fn run_by(arguments: impl IntoIterator<Item = OsString>, clock: &Arc<dyn Clo
                 }
             })
         }
-        Command::Check { config, json } => with_config("node", Config::read(&config), |config| {
-            match check::run(&config) {
+        Command::Check { config, json } => {
+            with_config("node", Config::read(&config), |config| match check::run(&config) {
                 Ok(report) => print_check(&report, json),
                 Err(error) => fail("node", &error, exit::FAILED),
-            }
-        }),
+            })
+        }
         Command::Status { config, json } => with_config("node", Config::read(&config), |config| {
             match local::call(&config.socket(), &json!({"op": "status"})) {
                 Ok(status) if json => {

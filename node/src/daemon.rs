@@ -7,7 +7,8 @@ use liaison_link::{
     dial::{self, Dialer},
     local,
     process::{lock_directory, stop_signal},
-    tls::{self, ClientTls, FlooredTime, Identity, TlsError},
+    time::FlooredTime,
+    tls::{self, ClientTls, Identity, TlsError},
 };
 use liaison_log::{checkpoint::VerifiedCheckpoint, mirror::LogSource as _, remote::RemoteLog};
 use liaison_proto::{
@@ -75,13 +76,12 @@ pub async fn run(
     let receipt_key = keystore.receipt_key()?;
     let store = Store::open(&disk(&config, "store"), config.segment_bytes(), config.reserve_bytes(), office)?;
     // A clock that died says 1970: the log knows better.
-    let time = FlooredTime::new(clock, store.state().log_time);
+    let time = FlooredTime::new(clock, &charter, store.state().log_time);
     let clock: Arc<dyn Clock> = Arc::new(time.clone());
     let tls = NodeTls { charter: charter.clone(), keystore: keystore.clone(), time: time.clone() };
     let client = ClientTls::from(tls.read()?);
     let channel = || dial::channel(&charter, config.broker, client.clone(), Arc::clone(&dialer));
     let lanes = [channel()?, channel()?, channel()?];
-    let channel = lanes[Lane::Urgent as usize].clone();
     let connections =
         Connections { lanes, attachments: dial::channel(&charter, config.broker, client.clone(), dialer)? };
 
@@ -90,10 +90,11 @@ pub async fn run(
     let directory = DirectoryReplica::open(&disk(&config, "directory"), &charter)
         .map_err(io_failed("opening the directory's replica"))?;
     let directory = Arc::new(directory);
-    let exchange_source = RemoteLog::new(channel.clone(), LogName::Exchange);
-    let exchange_log = exchange_source.clone();
-    let directory_source = RemoteLog::new(channel.clone(), LogName::Directory);
-    let view = Arc::new(LogView::new(charter.exchange_log().clone(), exchange_source, store.clone()));
+    let exchange_sources = connections.lanes.clone().map(|channel| RemoteLog::new(channel, LogName::Exchange));
+    let exchange_log = exchange_sources[Lane::Urgent as usize].clone();
+    let directory_sources = connections.lanes.clone().map(|channel| RemoteLog::new(channel, LogName::Directory));
+    let directory_source = directory_sources[Lane::Urgent as usize].clone();
+    let view = Arc::new(LogView::new(charter.exchange_log().clone(), exchange_sources, store.clone()));
     let session_ms = i64::from(config.unlock_minutes) * 60_000;
     let vault = Arc::new(Vault::new(keystore, Arc::clone(&clock), session_ms));
     let health = Arc::new(Health::default());
@@ -106,6 +107,7 @@ pub async fn run(
         view: Arc::clone(&view),
         uploads: Uploads::default(),
         evidence_key: *charter.evidence_key(),
+        health: Arc::clone(&health),
         clock: Arc::clone(&clock),
         entropy: Arc::clone(&entropy),
     };
@@ -148,13 +150,15 @@ pub async fn run(
     let mut tasks = tokio::task::JoinSet::new();
     for lane in Lane::ALL {
         tasks.spawn(submit::run(link.clone(), lane));
-        tasks.spawn(receiver.clone().run(lane));
+        // FLASH waits for no other lane's connection, not even for an entry of the directory.
+        let directory_source = directory_sources[lane as usize].clone();
+        tasks.spawn(Receiver { directory_source, ..receiver.clone() }.run(lane));
         tasks.spawn(attest::run(link.clone(), lane));
     }
     tasks.spawn(reconcile::run(receiver));
     tasks.spawn(rewrapper.run());
     tasks.spawn(uploads::run(link.clone(), files.clone()));
-    tasks.spawn(downloads::run(link.clone(), files));
+    tasks.spawn(downloads::run(link.clone(), files, config.reserve_bytes()));
     tasks.spawn(publish::run(link.clone(), Arc::clone(&vault), Arc::clone(&health)));
     tasks.spawn(look_after(link.clone(), time, tls, client, config.clone(), health));
     tasks.spawn(gossip::run(link.clone()));
@@ -219,6 +223,7 @@ async fn look_after(
     loop {
         tokio::time::sleep(LOOK).await;
         time.raise(link.store.state().log_time);
+        health.note("clock", time.problem());
         let found = stamp();
         if found != known {
             known = found;
@@ -243,7 +248,7 @@ async fn follow_exchange(link: Link, source: RemoteLog, every: Duration) -> Resu
     loop {
         if let Ok(note) = source.checkpoint().await {
             match VerifiedCheckpoint::verify(&note, link.view.log()) {
-                Ok(checkpoint) => match link.view.extend(&checkpoint).await {
+                Ok(checkpoint) => match link.view.extend(&checkpoint, Lane::Bulk).await {
                     Err(error) if error.is_alarm() => link.alarm(chain(&error), note).await?,
                     _ => {}
                 },

@@ -95,8 +95,11 @@ impl DirectoryReplica {
     pub async fn update(&self, source: &RemoteLog) -> Result<(), DirectoryError> {
         let mut mirror = self.mirror.lock().await;
         mirror.update(source).await?;
+        let known = usize::try_from(self.directory().size()).unwrap_or(usize::MAX);
+        if mirror.entries().len() <= known {
+            return Ok(());
+        }
         let mut directory = self.directory.write().unwrap_or_else(PoisonError::into_inner);
-        let known = usize::try_from(directory.size()).unwrap_or(usize::MAX);
         for entry in mirror.entries().iter().skip(known) {
             let index = directory.size();
             directory.apply_leaf(entry).map_err(|source| DirectoryError::Record { index, source })?;

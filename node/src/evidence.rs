@@ -64,7 +64,7 @@ async fn take(
     item: wire::EvidenceItem,
 ) -> Result<Taken, StoreError> {
     let (receipt, wrap) = (item.receipt.unwrap_or_default(), item.wrap);
-    let Some(verified) = link.verified(&receipt).await? else { return Ok(Taken::Later) };
+    let Some(verified) = link.verified(&receipt, Lane::Urgent).await? else { return Ok(Taken::Later) };
     if verified.index < link.store.state().evidence_from {
         return Ok(Taken::Kept);
     }
@@ -75,6 +75,10 @@ async fn take(
             return Ok(Taken::PassedOver(verified.index));
         }
     };
+    // First: what is judged by a directory that is behind looks like a forgery.
+    if directory.directory().size() < leaf.directory_size && directory.update(source).await.is_err() {
+        return Ok(Taken::Later);
+    }
     match concerns(link, &leaf, &wrap) {
         Concern::Own => {}
         // After a restore the store may have lost what it sent; the log has it.
@@ -87,9 +91,6 @@ async fn take(
             link.alarm(what, receipt.leaf).await?;
             return Ok(Taken::PassedOver(verified.index));
         }
-    }
-    if directory.directory().size() < leaf.directory_size && directory.update(source).await.is_err() {
-        return Ok(Taken::Later);
     }
     let checked = verify_entry(&leaf, &directory.directory());
     if let Err(error) = checked {
@@ -117,11 +118,7 @@ fn concerns(link: &Link, leaf: &ExchangeLeaf, wrap: &Bytes) -> Concern {
     match &leaf.event {
         Event::NonDelivery(given_up) if Some(given_up.recipient) == own => Concern::Own,
         Event::Rewrapped { statement, .. } if Some(statement.recipient) == own => {
-            if state.incoming.contains_key(&id) && sha256(&[wrap]) == statement.wrap_sha256 {
-                Concern::Own
-            } else {
-                Concern::None
-            }
+            if sha256(&[wrap]) == statement.wrap_sha256 { Concern::Own } else { Concern::None }
         }
         event => event.accepted().map_or(Concern::None, Concern::SentFromHere),
     }
@@ -135,13 +132,14 @@ async fn recover(link: &Link, directory: &DirectoryReplica, accepted: LogIndex) 
         Ok(answer) => answer.into_inner().receipt.unwrap_or_default(),
         Err(_) => return Ok(Taken::Later),
     };
-    let Some(verified) = link.verified(&receipt).await? else { return Ok(Taken::Later) };
+    let Some(verified) = link.verified(&receipt, Lane::Urgent).await? else { return Ok(Taken::Later) };
+    let office = link.store.state().office();
     let own = ExchangeLeaf::parse(&verified.leaf).ok().filter(|leaf| {
         let from = match &leaf.event {
             Event::Accepted { header, .. } => Some(header.core().from),
             _ => None,
         };
-        from == link.store.state().office() && verify_entry(leaf, &directory.directory()).is_ok()
+        from == office && verify_entry(leaf, &directory.directory()).is_ok()
     });
     if own.is_none() || verified.index != accepted {
         let what = format!("entry {accepted} was shown as a message of this office, and is none");

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use liaison_log::checkpoint::VerifiedCheckpoint;
-use liaison_proto::{Bytes, failure::chain};
+use liaison_proto::{Bytes, failure::chain, ids::Lane};
 
 use crate::{
     link::Link,
@@ -79,7 +79,7 @@ async fn compare(link: &Link, note: &Bytes) -> Result<Compared, StoreError> {
         tracing::warn!("a counterpart's newest checkpoint does not verify");
         return Ok(Compared::Done);
     };
-    match link.view.extend(&checkpoint).await {
+    match link.view.extend(&checkpoint, Lane::Bulk).await {
         Ok(()) => Ok(Compared::Done),
         Err(error) if error.is_alarm() => {
             let what = format!("the log was shown differently to a counterpart: {}", chain(&error));

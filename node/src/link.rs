@@ -18,6 +18,7 @@ use tonic::transport::Channel;
 
 use crate::{
     attachments::uploads::Uploads,
+    health::Health,
     log_view::{LogView, ViewError},
     record::{Alarm, NodeRecord},
     store::{Store, StoreError},
@@ -48,6 +49,8 @@ pub struct Link {
     pub uploads: Uploads,
     /// The broker's key for refusals.
     pub evidence_key: VerifyingKey,
+    /// What may be wrong with this node.
+    pub health: Arc<Health>,
     /// The wall clock, never earlier than the log.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -105,8 +108,8 @@ impl Link {
     ///
     /// # Errors
     /// [`StoreError::Stopped`].
-    pub async fn verified(&self, receipt: &wire::Receipt) -> Result<Option<VerifiedReceipt>, StoreError> {
-        match self.view.verify(receipt).await {
+    pub async fn verified(&self, receipt: &wire::Receipt, lane: Lane) -> Result<Option<VerifiedReceipt>, StoreError> {
+        match self.view.verify(receipt, lane).await {
             Ok(verified) => Ok(Some(verified)),
             Err(error) => self.report(&error, receipt).await.map(|()| None),
         }

@@ -235,6 +235,8 @@ impl LocalApi {
     }
 
     fn status(&self, uid: PeerUid) -> Value {
+        // Before the state is locked: two locks have one order.
+        let directory_entries = self.directory.directory().size();
         let state = self.store.state();
         let missing: Vec<Value> = state
             .missing_numbers()
@@ -246,7 +248,7 @@ impl LocalApi {
             "office_unlocked": self.vault.office().is_ok(),
             "officer": self.vault.officer(uid).ok().map(|officer| officer.officer_id.clone()),
             "broker": self.contact.to_json(),
-            "directory_entries": self.directory.directory().size(),
+            "directory_entries": directory_entries,
             "to_submit": state.to_submit.len(),
             "to_confirm": state.to_state.len(),
             "to_open": state.to_open.len(),

@@ -8,6 +8,7 @@ use liaison_log::{
 use liaison_proto::{
     Bytes,
     charter::LogIdentity,
+    ids::Lane,
     refusal::{Refusal, RefusalCode},
     wire,
 };
@@ -47,7 +48,8 @@ impl ViewError {
 /// The newest checkpoint that was verified, and how others compare with it.
 pub struct LogView {
     log: LogIdentity,
-    source: RemoteLog,
+    /// Per lane: a proof that FLASH needs waits for nothing else.
+    sources: [RemoteLog; 3],
     store: Store,
     newest: Mutex<Option<VerifiedCheckpoint>>,
 }
@@ -55,11 +57,11 @@ pub struct LogView {
 impl LogView {
     /// The view of a log, continued from what the store holds.
     #[must_use]
-    pub fn new(log: LogIdentity, source: RemoteLog, store: Store) -> Self {
+    pub fn new(log: LogIdentity, sources: [RemoteLog; 3], store: Store) -> Self {
         let kept: Option<Bytes> = store.state().checkpoint.clone();
         // It was verified before it was kept; a charter with another key makes it void.
         let newest = kept.and_then(|note| VerifiedCheckpoint::verify(&note, &log).ok());
-        Self { log, source, store, newest: Mutex::new(newest) }
+        Self { log, sources, store, newest: Mutex::new(newest) }
     }
 
     /// The log's identity.
@@ -77,9 +79,9 @@ impl LogView {
     ///
     /// # Errors
     /// [`ViewError`].
-    pub async fn verify(&self, receipt: &wire::Receipt) -> Result<VerifiedReceipt, ViewError> {
+    pub async fn verify(&self, receipt: &wire::Receipt, lane: Lane) -> Result<VerifiedReceipt, ViewError> {
         let verified = verify_receipt(receipt, &self.log)?;
-        self.extend(&verified.checkpoint).await?;
+        self.extend(&verified.checkpoint, lane).await?;
         Ok(verified)
     }
 
@@ -87,12 +89,12 @@ impl LogView {
     ///
     /// # Errors
     /// [`ViewError`].
-    pub async fn extend(&self, shown: &VerifiedCheckpoint) -> Result<(), ViewError> {
+    pub async fn extend(&self, shown: &VerifiedCheckpoint, lane: Lane) -> Result<(), ViewError> {
         loop {
             // The lock is not held while the broker is asked: one that does not answer holds up nobody else.
             let known = self.newest.lock().await.clone();
             if let Some(known) = &known {
-                self.compare(known, shown).await?;
+                self.compare(known, shown, lane).await?;
                 if shown.size() <= known.size() {
                     return Ok(());
                 }
@@ -106,12 +108,17 @@ impl LogView {
     }
 
     /// Verifies that two checkpoints are of one append-only log.
-    async fn compare(&self, known: &VerifiedCheckpoint, shown: &VerifiedCheckpoint) -> Result<(), ViewError> {
+    async fn compare(
+        &self,
+        known: &VerifiedCheckpoint,
+        shown: &VerifiedCheckpoint,
+        lane: Lane,
+    ) -> Result<(), ViewError> {
         let (old, new) = if shown.size() < known.size() { (shown, known) } else { (known, shown) };
         let proof = if old.size() == 0 || old.size() == new.size() {
             Vec::new()
         } else {
-            match self.source.consistency(old.size(), new.size()).await {
+            match self.sources[lane as usize].consistency(old.size(), new.size()).await {
                 Ok(proof) => proof,
                 // The log has signed both sizes: a broker that does not know one of them was rolled back.
                 Err(status) if Refusal::from_status(&status).is_some_and(|r| r.code == RefusalCode::OutOfRange) => {

@@ -117,7 +117,7 @@ impl Receiver {
                 let mut taken = 0;
                 let mut stream = stream.into_inner();
                 while let Ok(Some(delivery)) = stream.message().await {
-                    match self.take_or_report(delivery).await? {
+                    match self.take_or_report(delivery, lane).await? {
                         Kept::Yes => backoff.reset(),
                         Kept::Reported => {}
                         Kept::Later => break,
@@ -142,9 +142,9 @@ impl Receiver {
     ///
     /// # Errors
     /// [`StoreError::Stopped`].
-    pub async fn take_or_report(&self, delivery: wire::Delivery) -> Result<Kept, StoreError> {
+    pub async fn take_or_report(&self, delivery: wire::Delivery, lane: Lane) -> Result<Kept, StoreError> {
         let exhibit = delivery.receipt.as_ref().map(|receipt| receipt.leaf.clone()).unwrap_or_default();
-        match self.take(delivery).await {
+        match self.take(delivery, lane).await {
             Ok(()) => Ok(Kept::Yes),
             Err(NotTaken::Store(error @ StoreError::Full)) => {
                 tracing::warn!(error = chain(&error), "a delivery was not taken yet");
@@ -164,9 +164,9 @@ impl Receiver {
         }
     }
 
-    async fn take(&self, delivery: wire::Delivery) -> Result<(), NotTaken> {
+    async fn take(&self, delivery: wire::Delivery, lane: Lane) -> Result<(), NotTaken> {
         let (envelope, receipt) = delivery.envelope.zip(delivery.receipt).ok_or(NotTaken::Incomplete)?;
-        let verified = self.link.view.verify(&receipt).await.map_err(NotTaken::View)?;
+        let verified = self.link.view.verify(&receipt, lane).await.map_err(NotTaken::View)?;
         if !is_receipt_for(&verified.leaf, &envelope) {
             return Err(NotTaken::OtherMessage);
         }

@@ -116,7 +116,7 @@ impl Rewrapper {
             }
             Err(_) => return Ok((none, Step::Later)),
         };
-        let Some(verified) = self.link.verified(&receipt).await? else { return Ok((none, Step::Later)) };
+        let Some(verified) = self.link.verified(&receipt, lane).await? else { return Ok((none, Step::Later)) };
         let ours = matches!(
             ExchangeLeaf::parse(&verified.leaf).map(|leaf| leaf.event),
             Ok(Event::Rewrapped { bytes, .. }) if bytes == statement
@@ -137,6 +137,8 @@ impl Rewrapper {
         before: Option<[u8; 32]>,
         keys: &OfficeKeys,
     ) -> Option<([u8; 32], Result<(Bytes, wire::RewrapRequest), String>)> {
+        // The directory first, everywhere: two locks have one order.
+        let directory = self.directory.directory();
         let state = self.link.store.state();
         let outgoing = state.outgoing.get(&message)?;
         let core = outgoing.header.core();
@@ -144,7 +146,6 @@ impl Rewrapper {
         let position = core.to.iter().position(|to| *to == recipient)?;
         let first = &outgoing.header.commitments().recipients.get(position)?.key_sha256;
         let rewraps = outgoing.evidence.iter().filter(|e| e.office == recipient && e.said == Said::Rewrapped).count();
-        let directory = self.directory.directory();
         let key = directory.newest_key(recipient, core.suite, self.link.clock.now(), directory.size())?;
         if rewraps == 0 && key.sha256[..] == first[..] || before == Some(key.sha256) {
             return None;

@@ -164,6 +164,40 @@ impl Incoming {
     }
 }
 
+/// Numbers that were given on one channel.
+#[derive(Clone, Debug, Default)]
+pub struct SentNumbers {
+    /// The highest.
+    pub last: u64,
+    /// Those below it that were not given to a message of this node, yet.
+    gaps: BTreeSet<u64>,
+}
+
+impl SentNumbers {
+    /// Takes a number; false when it was given before.
+    pub fn take(&mut self, number: u64) -> bool {
+        if number <= self.last {
+            return self.gaps.remove(&number);
+        }
+        // More gaps than that are no retries under way, and only the first one is told.
+        self.gaps.extend((self.last + 1..number).take(1024));
+        self.last = number;
+        true
+    }
+
+    /// The lowest number that is not known.
+    #[must_use]
+    pub fn first_gap(&self) -> Option<u64> {
+        self.gaps.first().copied()
+    }
+
+    /// Whether a number was given before.
+    #[must_use]
+    pub fn has(&self, number: u64) -> bool {
+        number <= self.last && !self.gaps.contains(&number)
+    }
+}
+
 /// Something that only trouble or bad faith explains.
 #[derive(Clone, Debug)]
 pub struct AlarmState {
@@ -194,6 +228,8 @@ pub struct State {
     pub to_rewrap: BTreeSet<(MessageId, OfficeId)>,
     /// Attachments of received messages that are not here yet, with their sizes.
     pub to_download: BTreeMap<[u8; 32], u64>,
+    /// Messages sealed anew to this office that have not come (again) yet.
+    pub early_rewraps: BTreeMap<MessageId, Rewrap>,
     /// Messages that were given up for this office.
     pub given_up: BTreeMap<MessageId, GivenUp>,
     /// Newest broker time seen in the log: the clock is never earlier.
@@ -202,8 +238,8 @@ pub struct State {
     pub checkpoint: Option<Bytes>,
     /// Evidence is known below this index.
     pub evidence_from: LogIndex,
-    /// Last receipted number per channel from this office.
-    pub sent_numbers: HashMap<Channel, u64>,
+    /// Receipted numbers per channel from this office.
+    pub sent_numbers: HashMap<Channel, SentNumbers>,
     /// Received numbers per channel to this office.
     pub received_numbers: HashMap<Channel, BTreeSet<u64>>,
     /// Checkpoints of counterparts to be compared with this node's view of the log.

@@ -4,6 +4,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use liaison_log::{
+    exchange::withdraws,
     leaf::{Event, ExchangeLeaf},
     remote::within,
 };
@@ -14,7 +15,7 @@ use liaison_proto::{
     refusal::{Refusal, RefusalCode, is_signed_refusal},
     wire::{self, submit_answer::Answer},
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
@@ -64,6 +65,8 @@ struct Submitter {
 struct Sent {
     id: MessageId,
     envelope: wire::Envelope,
+    /// When it must be answered.
+    until: Instant,
 }
 
 impl Submitter {
@@ -77,7 +80,11 @@ impl Submitter {
             let held = state.outgoing.get(id).is_some_and(|outgoing| outgoing.not_before > now);
             let uploaded = self.link.uploads.are_done(&state, *id);
             let under_way = under_way.iter().any(|sent| sent.id == *id);
-            !held && uploaded && !under_way && !self.unreadable.contains(id)
+            // What takes a message back follows it: alone it would be refused, and the message leave after all.
+            let target = state.outgoing.get(id).and_then(|outgoing| withdraws(outgoing.header.core()));
+            let follows = target.and_then(|target| state.outgoing.get(&target));
+            let early = follows.is_some_and(|target| target.submission == Submission::Queued);
+            !held && uploaded && !under_way && !early && !self.unreadable.contains(id)
         };
         lane_only.map(|(_, _, id)| *id).find(ready)
     }
@@ -116,16 +123,27 @@ impl Submitter {
     async fn stream(&mut self) -> Result<bool, StoreError> {
         let (requests, stream) = mpsc::channel(WINDOW);
         let mut exchange = self.link.exchange(self.lane);
-        let Ok(answers) = within(BEGIN, exchange.submit_stream(ReceiverStream::new(stream))).await else {
-            return Ok(false);
+        let mut answers = match within(BEGIN, exchange.submit_stream(ReceiverStream::new(stream))).await {
+            Ok(answers) => answers.into_inner(),
+            Err(status) => {
+                let refusal = is_refusal(&status).then(|| format!("the broker takes nothing: {}", refusal_of(&status)));
+                self.link.health.note(problem_of(self.lane), refusal);
+                return Ok(false);
+            }
         };
-        let mut answers = answers.into_inner();
+        self.link.health.note(problem_of(self.lane), None);
         let mut under_way: VecDeque<Sent> = VecDeque::new();
         let mut changes = self.link.store.changes();
         let mut progress = false;
+        // After a "later" nothing new is sent; what is under way is still answered.
+        let mut closing = false;
         loop {
             changes.mark_unchanged();
-            while under_way.len() < WINDOW
+            if closing && under_way.is_empty() {
+                return Ok(progress);
+            }
+            while !closing
+                && under_way.len() < WINDOW
                 && let Some(id) = self.next(&under_way)
             {
                 let Some(envelope) = self.read(id).await? else { continue };
@@ -133,15 +151,17 @@ impl Submitter {
                 if requests.send(request).await.is_err() {
                     return Ok(progress);
                 }
-                under_way.push_back(Sent { id, envelope });
+                under_way.push_back(Sent { id, envelope, until: Instant::now() + LARGEST });
             }
+            let until = under_way.front().map(|sent| sent.until);
             tokio::select! {
-                answer = answer(&mut answers, !under_way.is_empty()) => {
+                answer = answer(&mut answers, until) => {
                     let Some((answer, sent)) = answer.zip(under_way.pop_front()) else { return Ok(progress) };
-                    if !self.settle(sent, answer).await? {
-                        return Ok(progress);
+                    if self.settle(sent, answer).await? {
+                        progress = true;
+                    } else {
+                        closing = true;
                     }
-                    progress = true;
                 }
                 waited = self.wait(&mut changes) => waited?,
             }
@@ -171,12 +191,12 @@ impl Submitter {
 
     /// Keeps what an answer says; false when it is to be asked again later.
     async fn settle(&mut self, sent: Sent, answer: Answer) -> Result<bool, StoreError> {
-        let Sent { id, envelope } = sent;
+        let Sent { id, envelope, .. } = sent;
         let receipt = match answer {
             Answer::Refusal(refusal) => return self.refused(id, &envelope, refusal).await,
             Answer::Receipt(receipt) => receipt,
         };
-        match self.link.view.verify(&receipt).await {
+        match self.link.view.verify(&receipt, self.lane).await {
             Ok(verified) if is_receipt_for(&verified.leaf, &envelope) => {
                 check_numbers(&self.link, &verified.leaf).await?;
                 let message_id = Bytes::copy_from_slice(id.as_bytes());
@@ -234,11 +254,20 @@ impl Submitter {
 }
 
 /// The next answer. What is under way is answered in time, or the link is gone; an idle stream may be silent.
-async fn answer(answers: &mut Streaming<wire::SubmitAnswer>, expected: bool) -> Option<Answer> {
-    if expected {
-        return tokio::time::timeout(LARGEST, answers.message()).await.ok()?.ok()??.answer;
+async fn answer(answers: &mut Streaming<wire::SubmitAnswer>, until: Option<Instant>) -> Option<Answer> {
+    match until {
+        Some(until) => tokio::time::timeout_at(until, answers.message()).await.ok()?.ok()??.answer,
+        None => answers.message().await.ok()??.answer,
     }
-    answers.message().await.ok()??.answer
+}
+
+/// What a lane's refusals are noted under.
+const fn problem_of(lane: Lane) -> &'static str {
+    match lane {
+        Lane::Flash => "submit FLASH",
+        Lane::Urgent => "submit URGENT",
+        Lane::Bulk => "submit bulk",
+    }
 }
 
 /// Whether a leaf is the ACCEPTED entry of exactly these header bytes and this signature.
@@ -251,16 +280,16 @@ pub(crate) fn is_receipt_for(leaf: &Bytes, envelope: &wire::Envelope) -> bool {
     }
 }
 
-/// The numbers given must be the next ones: a broker that skips one could hide a message behind it.
+/// No number is given twice; one that is skipped is filled by a retry under way, or told later.
 async fn check_numbers(link: &Link, leaf: &Bytes) -> Result<(), StoreError> {
     let Ok(Event::Accepted { header, numbers, .. }) = ExchangeLeaf::parse(leaf).map(|leaf| leaf.event) else {
         return Ok(());
     };
     for (channel, &number) in header.core().channels().zip(&numbers) {
-        let last = link.store.state().sent_numbers.get(&channel).copied();
-        if last.unwrap_or(0).checked_add(1) != Some(number) {
+        let again = link.store.state().sent_numbers.get(&channel).is_some_and(|sent| sent.has(number));
+        if again || number == 0 {
             let what = format!(
-                "number {number} was given on {} -> {} {:?}, which is not the next one",
+                "number {number} was given on {} -> {} {:?} a second time",
                 channel.from, channel.to, channel.lane
             );
             link.alarm(what, leaf.clone()).await?;
@@ -269,7 +298,11 @@ async fn check_numbers(link: &Link, leaf: &Bytes) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// A refusal of a whole call, for those that are not streams.
+fn is_refusal(status: &tonic::Status) -> bool {
+    Refusal::from_status(status).is_some()
+}
+
+/// A refusal of a whole call.
 pub(crate) fn refusal_of(status: &tonic::Status) -> String {
     Refusal::from_status(status).map_or_else(|| status.message().to_owned(), |refusal| refusal.to_string())
 }

@@ -89,8 +89,12 @@ impl Vault {
     /// # Errors
     /// [`RotateError`].
     pub fn rotate(&self, office: OfficeId, entropy: &dyn Entropy) -> Result<usize, RotateError> {
-        let (keys, now) = (self.office()?, self.clock.now());
+        let now = self.clock.now();
+        // Held throughout: two rotations at once would lose one's keys.
+        let mut unlocked = self.lock_state();
+        let keys = unlocked.office.clone().ok_or(Locked)?;
         let (rotated, published) = self.keystore.rotate(&keys, now, entropy)?;
+        unlocked.office = Some(Arc::new(rotated));
         for (position, key) in published.iter().enumerate() {
             let record = wire::EncryptionKey {
                 version: 1,
@@ -106,7 +110,7 @@ impl Vault {
             let record = wire::DirectoryRecord { record: Some(record) };
             self.keystore.to_publish(&format!("{:015}-{position}", now.0), &record.encode_to_vec())?;
         }
-        self.lock_state().office = Some(Arc::new(rotated));
+        drop(unlocked);
         self.changed.send_modify(|n| *n += 1);
         Ok(published.len())
     }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Bytes,
+    clock::UnixMillis,
     ids::{Country, OfficeId},
     limits, sha256,
     sign::{PayloadType, SigningKey, VerifyingKey},
@@ -252,6 +253,12 @@ pub struct Charter {
 }
 
 impl Charter {
+    /// When it was issued: no clock that runs says an earlier time.
+    #[must_use]
+    pub fn issued(&self) -> UnixMillis {
+        self.file.issued.parse::<jiff::Timestamp>().map_or(UnixMillis(0), |at| UnixMillis(at.as_millisecond()))
+    }
+
     /// Parses charter.toml and checks its rules; signatures are another step.
     ///
     /// # Errors

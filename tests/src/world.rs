@@ -250,20 +250,30 @@ impl World {
     /// # Errors
     /// When it does not come up.
     pub fn start_node(&mut self, office: &str) -> io::Result<()> {
-        let config = self.path(&format!("{office}.toml"));
-        let mut process = self.spawn("node", &format!("{office}.log"), &["run", "--config", &config])?;
-        let socket = self.socket(office);
-        let up = eventually(|| {
-            let answers = local::call(&socket, &json!({"op": "status"}));
-            answers.is_ok_and(|status| status["directory_entries"].as_u64() > Some(0)) || process.has_ended()
-        });
+        self.start_nodes(&[office])
+    }
+
+    /// Starts one process that serves several offices, and waits until all answer and have the directory. It is killed
+    /// and stopped by the first one's name.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start_nodes(&mut self, offices: &[&str]) -> io::Result<()> {
+        let first = offices.first().ok_or(io::ErrorKind::InvalidInput)?;
+        let configs: Vec<String> = offices.iter().map(|office| self.path(&format!("{office}.toml"))).collect();
+        let mut arguments = vec!["run"];
+        arguments.extend(configs.iter().flat_map(|config| ["--config", config.as_str()]));
+        let log = format!("{first}.log");
+        let mut process = self.spawn("node", &log, &arguments)?;
+        let answers = |office: &&str| {
+            let status = local::call(&self.socket(office), &json!({"op": "status"}));
+            status.is_ok_and(|status| status["directory_entries"].as_u64() > Some(0))
+        };
+        let up = eventually(|| offices.iter().all(answers) || process.has_ended());
         if !up || process.has_ended() {
-            return Err(io::Error::other(format!(
-                "the node of {office} did not start: {}",
-                self.log(&format!("{office}.log"))
-            )));
+            return Err(io::Error::other(format!("the node of {first} did not start: {}", self.log(&log))));
         }
-        self.nodes.insert(office.to_owned(), process);
+        self.nodes.insert((*first).to_owned(), process);
         Ok(())
     }
 

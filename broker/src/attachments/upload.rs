@@ -4,6 +4,8 @@ use std::{
     fs,
     io::{self, Seek as _, SeekFrom, Write as _},
     path::PathBuf,
+    sync::{Arc, PoisonError},
+    time::Duration,
 };
 
 use liaison_log::disk::{Disk as _, OsDisk};
@@ -19,6 +21,9 @@ use super::{AttachmentStore, MOST_WAITING, Name};
 /// Bytes written between two syncs: a power cut costs no more, and the last sync has little left to do.
 const SYNC_EVERY: u64 = 16 * 1024 * 1024;
 
+/// When to come again with what passes the allowance.
+const FULL: Duration = Duration::from_secs(60);
+
 /// An attachment that is being received.
 pub(super) struct Upload {
     file: fs::File,
@@ -28,6 +33,23 @@ pub(super) struct Upload {
     size: u64,
     held: u64,
     unsynced: u64,
+    _announced: Announced,
+}
+
+/// What an upload has announced, until it ends.
+struct Announced {
+    store: Arc<AttachmentStore>,
+    office: OfficeId,
+    bytes: u64,
+}
+
+impl Drop for Announced {
+    fn drop(&mut self) {
+        let mut announced = self.store.announced.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = announced.get_mut(&self.office) {
+            *own = own.saturating_sub(self.bytes);
+        }
+    }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
@@ -41,7 +63,13 @@ fn failed(error: io::Error) -> Refusal {
 
 impl AttachmentStore {
     /// Begins or continues an upload at `offset`, which is what [`AttachmentStore::held`] said.
-    pub(super) fn upload(&self, office: OfficeId, name: Name, size: u64, offset: u64) -> Result<Upload, Refusal> {
+    pub(super) fn upload(
+        self: &Arc<Self>,
+        office: OfficeId,
+        name: Name,
+        size: u64,
+        offset: u64,
+    ) -> Result<Upload, Refusal> {
         if size == 0 || size > limits::ATTACHMENT_BYTES {
             let detail = format!("the attachment has {size} bytes, allowed are 1 to {}", limits::ATTACHMENT_BYTES);
             return Err(Refusal::new(RefusalCode::TooLarge, detail));
@@ -55,16 +83,32 @@ impl AttachmentStore {
         }
         let path = self.part_path(office, &name);
         let held = fs::metadata(&path).map_or(0, |found| found.len());
-        if (count >= MOST_WAITING && held == 0) || waiting + (size - held.min(size)) > self.allowance {
-            let detail = format!("attachments of {office} that no message names take {waiting} bytes");
-            return Err(Refusal::new(RefusalCode::TooMany, detail));
+        let rest = size - held.min(size);
+        let mut announced = self.announced.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = announced.entry(office).or_default();
+        let taken = waiting + self.kept_bytes(office) + *own;
+        if (count >= MOST_WAITING && held == 0) || taken + rest > self.allowance {
+            let detail = format!("attachments of {office} take {taken} of {} bytes", self.allowance);
+            return Err(Refusal::new(RefusalCode::TooMany, detail).after(FULL));
         }
         if offset != held {
             return Err(Refusal::new(RefusalCode::OutOfRange, format!("the broker holds {held} bytes of it")));
         }
+        *own += rest;
+        drop(announced);
+        let announced = Announced { store: Arc::clone(self), office, bytes: rest };
         let mut file = fs::OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?;
         file.seek(SeekFrom::End(0)).map_err(failed)?;
-        Ok(Upload { file, path, whole: self.new_path(office, &name), name, size, held, unsynced: 0 })
+        Ok(Upload {
+            file,
+            path,
+            whole: self.new_path(office, &name),
+            name,
+            size,
+            held,
+            unsynced: 0,
+            _announced: announced,
+        })
     }
 
     /// Whether there is room for more attachments on the disk.
@@ -106,8 +150,7 @@ impl Upload {
         }
         if file_sha256(&self.path).map_err(failed)? != self.name {
             fs::remove_file(&self.path).map_err(failed)?;
-            return Err(Refusal::new(RefusalCode::CommitmentMismatch, "the attachment is not what its name says")
-                .after(std::time::Duration::from_secs(1)));
+            return Err(Refusal::new(RefusalCode::CommitmentMismatch, "the attachment is not what its name says"));
         }
         fs::rename(&self.path, &self.whole).map_err(failed)?;
         if let Some(directory) = self.whole.parent() {

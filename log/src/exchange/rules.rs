@@ -133,6 +133,12 @@ impl ExchangeState {
             StatementKind::CannotOpen if recipient.retrieved.is_some() && recipient.cannot_open.is_none() => {
                 return Err(Violation::StatementDiffers(office));
             }
+            // A late retry of what a rewrap has answered.
+            StatementKind::CannotOpen
+                if recipient.cannot_open.is_none() && statement.at <= recipient.cannot_open_at =>
+            {
+                recipient.answered
+            }
             StatementKind::CannotOpen => recipient.cannot_open,
             StatementKind::Unspecified => return Err(Violation::StatementDiffers(office)),
         };
@@ -162,17 +168,18 @@ impl ExchangeState {
         }
     }
 
-    /// Whether a rewrap may enter.
+    /// Whether a rewrap may enter: the message, and the entry where the same wrap was entered before, if it was.
     ///
     /// # Errors
     /// [`Violation::RewrapUnasked`] or [`Violation::NotAccepted`].
-    pub fn check_rewrap(&self, statement: &RewrapStatement) -> Result<MessageState, Violation> {
+    pub fn check_rewrap(&self, statement: &RewrapStatement) -> Result<(MessageState, Option<LogIndex>), Violation> {
         let office = statement.recipient;
         let message = self.message(statement.message_id)?.ok_or(Violation::NotAccepted(office))?;
         let recipient = message.recipient(office).ok_or(Violation::NotAccepted(office))?;
         let asked = recipient.cannot_open.is_some() && recipient.retrieved.is_none();
-        if asked && is_of(&message, statement) && recipient.rewraps < limits::REWRAPS {
-            Ok(message)
+        let known = recipient.rewrapped.filter(|_| recipient.wrap_sha256 == Some(statement.wrap_sha256));
+        if is_of(&message, statement) && (known.is_some() || asked && recipient.rewraps < limits::REWRAPS) {
+            Ok((message, known))
         } else {
             Err(Violation::RewrapUnasked(office))
         }

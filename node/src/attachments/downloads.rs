@@ -1,11 +1,15 @@
 //! Attachments of what arrived are fetched in the background, from where the own copy ends, and kept once their hash
 //! was checked.
 
-use std::{collections::HashSet, fs, io, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    fs, io,
+    time::Duration,
+};
 
 use liaison_log::remote::within;
 use liaison_proto::{Bytes, file_sha256, wire};
-use tokio::io::AsyncWriteExt as _;
+use tokio::{io::AsyncWriteExt as _, time::Instant};
 
 use super::{AttachmentFiles, Name};
 use crate::{
@@ -16,6 +20,10 @@ use crate::{
 };
 
 const CALL: Duration = Duration::from_secs(30);
+/// Between looks.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long one that does not come is left alone.
+const COOL: Duration = Duration::from_secs(5);
 /// How long the next part may take.
 const PART: Duration = Duration::from_secs(90);
 
@@ -23,20 +31,35 @@ const PART: Duration = Duration::from_secs(90);
 ///
 /// # Errors
 /// [`StoreError::Stopped`].
-pub async fn run(link: Link, files: AttachmentFiles) -> Result<(), StoreError> {
+pub async fn run(link: Link, files: AttachmentFiles, reserve_bytes: u64) -> Result<(), StoreError> {
     let mut changes = link.store.changes();
     let mut backoff = Backoff::default();
     let mut bad: HashSet<Name> = HashSet::new();
+    // One that does not come does not stand before the others.
+    let mut later: HashMap<Name, Instant> = HashMap::new();
     loop {
         changes.mark_unchanged();
         let next = {
             let state = link.store.state();
-            state.to_download.iter().find(|(name, _)| !bad.contains(*name)).map(|(name, size)| (*name, *size))
+            let ready =
+                |name: &Name| !bad.contains(name) && later.get(name).is_none_or(|until| *until <= Instant::now());
+            state.to_download.iter().find(|(name, _)| ready(name)).map(|(name, size)| (*name, *size))
         };
         let Some((name, size)) = next else {
-            changes.changed().await.map_err(|_| StoreError::Stopped)?;
+            tokio::select! {
+                changed = changes.changed() => changed.map_err(|_| StoreError::Stopped)?,
+                () = tokio::time::sleep(LOOK) => {}
+            }
             continue;
         };
+        // Room for what comes by itself stays: photos must never keep a call for help from being written.
+        let room = files.available().unwrap_or(0) > size.saturating_add(reserve_bytes.saturating_mul(4));
+        let full = || "an attachment is not fetched: there is too little room on the disk".to_owned();
+        link.health.note("attachments", (!room).then(full));
+        if !room {
+            later.insert(name, Instant::now() + COOL);
+            continue;
+        }
         match fetch(&link, &files, name, size).await {
             Ok(true) => {
                 let sha256 = Bytes::copy_from_slice(&name);
@@ -49,6 +72,7 @@ pub async fn run(link: Link, files: AttachmentFiles) -> Result<(), StoreError> {
             }
             Err(error) => {
                 tracing::debug!(%error, "an attachment is not here yet");
+                later.insert(name, Instant::now() + COOL);
                 tokio::time::sleep(backoff.pause(link.entropy.as_ref())).await;
             }
         }

@@ -2,7 +2,7 @@
 //! break from where the broker's copy ends.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     io::SeekFrom,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -13,6 +13,7 @@ use liaison_proto::{Bytes, ids::MessageId, limits, refusal::Refusal, wire};
 use tokio::{
     io::{AsyncReadExt as _, AsyncSeekExt as _},
     sync::{mpsc, watch},
+    time::Instant,
 };
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -70,6 +71,8 @@ pub async fn run(link: Link, files: AttachmentFiles) -> Result<(), StoreError> {
     let mut changes = link.store.changes();
     let mut uploads = link.uploads.changes();
     let mut backoff = Backoff::default();
+    // One that does not go does not stand before the others.
+    let mut later: HashMap<MessageId, Instant> = HashMap::new();
     loop {
         changes.mark_unchanged();
         uploads.mark_unchanged();
@@ -77,6 +80,7 @@ pub async fn run(link: Link, files: AttachmentFiles) -> Result<(), StoreError> {
             let (state, now) = (link.store.state(), link.clock.now());
             let waiting = state.to_submit.iter().map(|(_, _, id)| *id).filter(|id| !link.uploads.are_done(&state, *id));
             // What may still be taken back has not left: neither message nor attachment.
+            let waiting = waiting.filter(|id| later.get(id).is_none_or(|until| *until <= Instant::now()));
             let ready = waiting.filter_map(|id| Some((id, state.outgoing.get(&id)?)));
             let mut ready = ready.filter(|(_, outgoing)| outgoing.not_before <= now);
             ready.next().map(|(id, outgoing)| (id, outgoing.header.commitments().attachments.clone()))
@@ -99,17 +103,20 @@ pub async fn run(link: Link, files: AttachmentFiles) -> Result<(), StoreError> {
         match failed {
             None => {
                 link.uploads.set_done(id);
+                link.health.note("uploads", None);
                 backoff.reset();
             }
             Some(Failed::Local(error)) => {
                 link.alarm(format!("an attachment of {id} cannot be read: {error}"), Bytes::new()).await?;
-                tokio::time::sleep(Duration::from_secs(60)).await;
+                later.insert(id, Instant::now() + Duration::from_secs(60));
             }
             Some(Failed::Remote(status)) => {
                 tracing::debug!(message = %id, code = ?status.code(), "an attachment was not uploaded yet");
                 let asked = Refusal::from_status(&status).and_then(|refusal| refusal.retry_after);
                 let pause = asked.unwrap_or_default().max(backoff.pause(link.entropy.as_ref()));
-                tokio::time::sleep(pause.min(Duration::from_secs(60))).await;
+                later.insert(id, Instant::now() + pause.min(Duration::from_secs(60)));
+                let refusal = Refusal::from_status(&status);
+                link.health.note("uploads", refusal.map(|refusal| format!("an attachment does not go: {refusal}")));
             }
         }
     }

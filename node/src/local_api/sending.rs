@@ -187,7 +187,7 @@ impl LocalApi {
             .iter()
             .filter(|(channel, _)| to.contains(&channel.to))
             .map(|(channel, number)| {
-                (channel.to.to_string(), u32::try_from(i32::from(channel.lane.to_wire())).unwrap_or(0), *number)
+                (channel.to.to_string(), u32::try_from(i32::from(channel.lane.to_wire())).unwrap_or(0), number.last)
             })
             .collect();
         numbers.sort();

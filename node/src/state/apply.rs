@@ -87,7 +87,7 @@ impl State {
                     marks: leaf.marks,
                     at: UnixMillis(arrived.at_ms),
                     statements: BTreeMap::new(),
-                    rewrap: None,
+                    rewrap: self.early_rewraps.remove(&id),
                     given_up: self.given_up.remove(&id).map(|given_up| given_up.time),
                 };
                 self.incoming.insert(id, incoming);
@@ -109,7 +109,12 @@ impl State {
             NodeRecord::StatementReceipted(receipted) => {
                 let (entry, _) = read_receipt(receipted.receipt.as_ref().ok_or("a receipt is missing")?)?;
                 let incoming = self.incoming_mut(&receipted.message_id)?;
-                let statement = incoming.statements.get_mut(&receipted.kind).ok_or("a receipt for no statement")?;
+                // The answer to a CANNOT_OPEN may come after the message was sealed anew: it settles nothing then.
+                let answered = incoming.rewrap.as_ref().is_some_and(|rewrap| entry < rewrap.index)
+                    && receipted.kind == i32::from(StatementKind::CannotOpen);
+                let Some(statement) = incoming.statements.get_mut(&receipted.kind).filter(|_| !answered) else {
+                    return Ok(());
+                };
                 statement.index = Some(entry);
                 let core = incoming.header.core();
                 let key = (core.lane, incoming.index, receipted.kind, core.message_id);
@@ -139,7 +144,9 @@ impl State {
             return Err("a receipt that is not of an ACCEPTED entry".into());
         };
         self.log_time = self.log_time.max(leaf.time);
-        self.sent_numbers.extend(header.core().channels().zip(numbers.iter().copied()));
+        for (channel, number) in header.core().channels().zip(&numbers) {
+            self.sent_numbers.entry(channel).or_default().take(*number);
+        }
         let outgoing = self.outgoing_mut(&receipted.message_id)?;
         outgoing.submission =
             Submission::Receipted { index, time: leaf.time, numbers, marks: leaf.marks, receipt: position };
@@ -157,8 +164,7 @@ impl State {
         let id = header.core().message_id;
         self.note_reply(&header);
         for (channel, number) in header.core().channels().zip(&numbers) {
-            let last = self.sent_numbers.entry(channel).or_default();
-            *last = (*last).max(*number);
+            self.sent_numbers.entry(channel).or_default().take(*number);
         }
         self.order += 1;
         let submission =
@@ -209,9 +215,14 @@ impl State {
                 }
             },
             Event::Rewrapped { statement, .. } => {
-                let Some(incoming) = self.incoming.get_mut(&id) else { return };
+                let rewrap = Rewrap { index, key_sha256: statement.key_sha256, wrap };
+                let Some(incoming) = self.incoming.get_mut(&id) else {
+                    // A store that was restored hears of it before the message has come back.
+                    self.early_rewraps.insert(id, rewrap);
+                    return;
+                };
                 let accepted = incoming.index;
-                incoming.rewrap = Some(Rewrap { index, key_sha256: statement.key_sha256, wrap });
+                incoming.rewrap = Some(rewrap);
                 // To be opened once more; an earlier CANNOT_OPEN is answered by this entry.
                 let kind = i32::from(StatementKind::CannotOpen);
                 incoming.statements.remove(&kind);

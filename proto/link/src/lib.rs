@@ -12,4 +12,5 @@ pub mod charter_files;
 pub mod dial;
 pub mod local;
 pub mod process;
+pub mod time;
 pub mod tls;

@@ -1,22 +1,17 @@
 //! TLS settings of both sides: TLS 1.3 only, hybrid post-quantum key exchange first.
 
 use std::{
-    fmt,
     path::Path,
-    sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicI64, Ordering},
-    },
-    time::Duration,
+    sync::{Arc, PoisonError, RwLock},
 };
 
-use liaison_proto::clock::{Clock, UnixMillis};
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject as _},
-    time_provider::TimeProvider,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
+
+use crate::time::FlooredTime;
 
 /// ALPN protocol of gRPC.
 pub const ALPN_H2: &[u8] = b"h2";
@@ -51,46 +46,6 @@ pub fn provider(require_post_quantum: bool) -> CryptoProvider {
         vec![hybrid, aws_lc_rs::kx_group::X25519, aws_lc_rs::kx_group::SECP256R1]
     };
     CryptoProvider { kx_groups, ..aws_lc_rs::default_provider() }
-}
-
-/// The time by which certificates are judged: the clock's, but never earlier than a floor that is known from a log. A
-/// machine whose clock died starts in 1970, and must not turn every certificate away.
-#[derive(Clone)]
-pub struct FlooredTime {
-    clock: Arc<dyn Clock>,
-    floor: Arc<AtomicI64>,
-}
-
-impl FlooredTime {
-    /// The clock with a floor, milliseconds since 1970-01-01T00:00Z, that may rise later.
-    #[must_use]
-    pub fn new(clock: Arc<dyn Clock>, floor: UnixMillis) -> Self {
-        Self { clock, floor: Arc::new(AtomicI64::new(floor.0)) }
-    }
-
-    /// Raises the floor.
-    pub fn raise(&self, floor: UnixMillis) {
-        self.floor.fetch_max(floor.0, Ordering::SeqCst);
-    }
-}
-
-impl Clock for FlooredTime {
-    fn now(&self) -> UnixMillis {
-        self.clock.now().max(UnixMillis(self.floor.load(Ordering::SeqCst)))
-    }
-}
-
-impl fmt::Debug for FlooredTime {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "FlooredTime({})", self.now())
-    }
-}
-
-impl TimeProvider for FlooredTime {
-    fn current_time(&self) -> Option<UnixTime> {
-        let millis = u64::try_from(self.now().0).unwrap_or(0);
-        Some(UnixTime::since_unix_epoch(Duration::from_millis(millis)))
-    }
 }
 
 /// A certificate chain and its private key.

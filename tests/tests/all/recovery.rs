@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use liaison_log::{
     checkpoint::{CheckpointSigner, VerifiedCheckpoint},
-    commit::{BrokenRule, Log, Logged, Moment, Sequenced, Sequencer},
+    commit::{ApplyError, Log, Logged, Moment, Sequenced, Sequencer},
     disk::{Disk, memory::MemoryDisk},
     open::{self, LogConfig, OpenError},
     verify::{verify_consistency, verify_receipt},
@@ -36,7 +36,7 @@ impl Sequencer for Plain {
         }
     }
 
-    fn apply(&mut self, _: LogIndex, _: &Bytes) -> Result<(), BrokenRule> {
+    fn apply(&mut self, _: LogIndex, _: &Bytes) -> Result<(), ApplyError> {
         Ok(())
     }
 

@@ -8,7 +8,8 @@ use std::{
 use liaison_link::{
     charter_files,
     dial::{self},
-    tls::{self, FlooredTime, Identity},
+    time::FlooredTime,
+    tls::{self, Identity},
 };
 use liaison_proto::{
     Bytes, ProtoMessage as _,
@@ -71,7 +72,7 @@ pub(crate) fn connect(world: &World, identity: &str) -> Channel {
 
 /// TLS settings of a client, by the system's clock.
 pub(crate) fn client(charter: &Charter, identity: Identity) -> rustls::ClientConfig {
-    let time = FlooredTime::new(Arc::new(SystemClock), UnixMillis(0));
+    let time = FlooredTime::new(Arc::new(SystemClock), charter, UnixMillis(0));
     tls::client_config(&charter.file().broker.ca, identity, false, time).unwrap()
 }
 
