@@ -5,6 +5,7 @@
 mod certificates;
 mod cli;
 mod crash;
+mod foreign;
 mod formats;
 mod journey;
 mod kinds;
