@@ -208,6 +208,18 @@ impl World {
         Ok(fs::read_to_string(self.directory.join("broker/address"))?.trim().to_owned())
     }
 
+    /// Process id of the running broker; 0 when it does not run.
+    #[must_use]
+    pub fn broker_pid(&self) -> u32 {
+        self.broker.as_ref().map_or(0, Process::id)
+    }
+
+    /// Process id of an office's running node; 0 when it does not run.
+    #[must_use]
+    pub fn node_pid(&self, office: &str) -> u32 {
+        self.nodes.get(office).map_or(0, Process::id)
+    }
+
     /// `kill -9` of the broker.
     ///
     /// # Errors

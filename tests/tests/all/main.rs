@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "in a test, a panic is the verdict")]
 
+mod attachments;
 mod certificates;
 mod cli;
 mod crash;
 mod flow;
+mod foreign;
 mod formats;
 mod journey;
 mod kinds;
