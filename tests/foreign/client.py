@@ -146,7 +146,7 @@ def check_submission(sender, recipient):
 
 
 def check_refusals(sender, recipient, accepted):
-    """Rich errors: status, code, advice; signed where the whole envelope had verified before it was refused (8, 14)."""
+    """Rich errors: status, code, advice; signed where the header's signature had verified before it was refused (8, 14)."""
     badly_signed, another_body, not_canonical = (envelope(sender, recipient) for _ in range(3))
     badly_signed.office_signature.value = bytes(64)
     another_body.body = b"another"
@@ -160,7 +160,7 @@ def check_refusals(sender, recipient, accepted):
         (not_canonical, "MALFORMED_HEADER", StatusCode.INVALID_ARGUMENT, False),
         (envelope(sender, recipient, body=bytes(BODY_LIMIT + 1)), "TOO_LARGE", StatusCode.INVALID_ARGUMENT, False),
         (badly_signed, "BAD_SIGNATURE", StatusCode.PERMISSION_DENIED, False),
-        (another_body, "COMMITMENT_MISMATCH", StatusCode.INVALID_ARGUMENT, False),
+        (another_body, "COMMITMENT_MISMATCH", StatusCode.INVALID_ARGUMENT, True),
         (duplicate, "DUPLICATE_ID", StatusCode.ALREADY_EXISTS, True),
         (sealed_to_nobody, "UNKNOWN_KEY", StatusCode.FAILED_PRECONDITION, True),
         (old, "TOO_OLD", StatusCode.FAILED_PRECONDITION, True),

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::world::World;
 
+mod region;
 mod story;
 mod telling;
 

@@ -28,6 +28,8 @@ pub mod samples {
     pub const SUSPECT_ALERT: &str = include_str!("../../deploy/samples/suspect-alert.yaml");
     /// Lao Cai to Hekou: a notice taken back; its id is to be put in, twice.
     pub const WITHDRAW: &str = include_str!("../../deploy/samples/withdraw.yaml");
+    /// A photo of an invented house, with an invented position and camera in its metadata.
+    pub const PHOTO: &[u8] = include_bytes!("../../deploy/samples/photo.jpg");
     /// An end-to-end test.
     pub const CHAIN_TEST: &str = include_str!("../../deploy/samples/chain-test.yaml");
 }
