@@ -12,13 +12,16 @@ use std::{
 
 use liaison_link::tls::{ALPN_H2, FlooredTime, Identity, TlsError, provider};
 use liaison_proto::charter::Charter;
-use rustls::{ServerConfig, server::NoServerSessionStorage};
+use rustls::{
+    ServerConfig,
+    server::{Acceptor, NoServerSessionStorage},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc},
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 use tonic::transport::server::Connected;
 
 use crate::{
@@ -131,8 +134,8 @@ pub struct Door {
 }
 
 impl Door {
-    fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(Arc::clone(&self.tls.read().unwrap_or_else(PoisonError::into_inner)))
+    fn settings(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.tls.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Accepts connections until the receiver is dropped.
@@ -177,8 +180,12 @@ impl Door {
 
     async fn authenticate(&self, stream: TcpStream, place: AddressPlace) -> io::Result<Connection> {
         stream.set_nodelay(true)?;
+        // Whoever says nothing takes no turn, and one address takes its own share of them: nobody waits for silent peers.
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        let own = Arc::clone(&place.handshakes);
+        let _own_turn = own.acquire().await.map_err(io::Error::other)?;
         let _turn = self.handshakes.acquire().await.map_err(io::Error::other)?;
-        let stream = self.acceptor().accept(stream).await?;
+        let stream = hello.into_stream(self.settings()).await?;
         let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let party = certificate.and_then(|certificate| claimed_party(certificate, &self.charter));
         let serial = certificate.and_then(|certificate| serial_number(certificate)).unwrap_or_default();

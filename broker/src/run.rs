@@ -51,6 +51,8 @@ use crate::{
 
 /// Calls at the same time on one connection.
 const CALLS_PER_CONNECTION: usize = 64;
+/// One address has at most this part of the handshakes: the others stay for the others.
+const HANDSHAKE_SHARES: usize = 4;
 /// HTTP/2 streams at the same time on one connection.
 const STREAMS_PER_CONNECTION: u32 = 128;
 /// How long streams and calls under way may take to end when the broker stops.
@@ -96,6 +98,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
     let connections = Connections::new(ConnectionLimits {
         all: config.connections,
         address: config.connections_per_address,
+        handshakes: (config.handshakes / HANDSHAKE_SHARES).max(1),
         party: config.connections_per_office,
     });
     let door = Arc::new(Door {
