@@ -1,6 +1,10 @@
 //! gRPC to typed calls: who is calling, what is asked. No decisions are made here.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::{
+    pin::Pin,
+    sync::{Arc, PoisonError, RwLock},
+    task::{Context, Poll},
+};
 
 use liaison_log::{committer::Committer, fair::Ticket, leaf::Statement};
 use liaison_proto::{
@@ -11,17 +15,18 @@ use liaison_proto::{
     wire::{self, directory_server, exchange_server},
 };
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     accept::Caller,
     admit,
-    deliver::Deliverer,
+    deliver::{Deliverer, Items},
     identity::Party,
     intake::{Intake, note},
     numbers,
     sequence::Event,
+    share::Place,
 };
 
 /// Envelopes of one stream whose answers are not there yet.
@@ -96,6 +101,20 @@ impl Service {
     }
 }
 
+/// A stream that an office holds, in its place. What was read for it stays in memory until it is sent or dropped.
+pub struct Held<T> {
+    items: Items<T>,
+    _place: Place,
+}
+
+impl<T> Stream for Held<T> {
+    type Item = Result<T, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.items.poll_recv(cx)
+    }
+}
+
 fn no_envelope() -> Refusal {
     Refusal::new(RefusalCode::MalformedEnvelope, "there is no envelope")
 }
@@ -123,7 +142,7 @@ async fn read_submissions(
 impl exchange_server::Exchange for Service {
     async fn submit(&self, request: Request<wire::SubmitRequest>) -> Result<Response<wire::SubmitResponse>, Status> {
         let office = office(&request)?;
-        let _place = self.intake.shares.call(office).inspect_err(|refusal| note(office, refusal))?;
+        let _place = self.intake.shares.call(office).await.inspect_err(|refusal| note(office, refusal))?;
         let envelope = request.into_inner().envelope.ok_or_else(no_envelope)?;
         let (lane, bytes) = Intake::weight(&envelope);
         self.intake.shares.take(office, lane, bytes).await.inspect_err(|refusal| note(office, refusal))?;
@@ -139,7 +158,7 @@ impl exchange_server::Exchange for Service {
         request: Request<Streaming<wire::SubmitRequest>>,
     ) -> Result<Response<Self::SubmitStreamStream>, Status> {
         let office = self.enrolled(&request)?;
-        let place = self.intake.shares.call(office)?;
+        let place = self.intake.shares.call(office).await?;
         let (sender, mut taken) = mpsc::channel(UNANSWERED);
         let (answers, stream) = mpsc::channel(UNANSWERED);
         tokio::spawn(read_submissions(Arc::clone(&self.intake), office, request.into_inner(), sender));
@@ -171,18 +190,20 @@ impl exchange_server::Exchange for Service {
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
-    type ReceiveStream = ReceiverStream<Result<wire::Delivery, Status>>;
+    type ReceiveStream = Held<wire::Delivery>;
 
     async fn receive(
         &self,
         request: Request<Streaming<wire::ReceiveRequest>>,
     ) -> Result<Response<Self::ReceiveStream>, Status> {
         let office = self.enrolled(&request)?;
+        let place = self.intake.shares.stream(office).await.inspect_err(|refusal| note(office, refusal))?;
         let mut requests = request.into_inner();
         let no_lane = || Refusal::new(RefusalCode::MalformedEnvelope, "the first request names no lane");
         let first = requests.message().await?.ok_or_else(no_lane)?;
         let lane = Lane::from_wire(first.lane).ok_or_else(no_lane)?;
-        Ok(Response::new(ReceiverStream::new(self.deliverer.clone().receive(office, lane, first.credit, requests))))
+        let items = self.deliverer.clone().receive(office, lane, first.credit, requests);
+        Ok(Response::new(Held { items, _place: place }))
     }
 
     async fn attest(&self, request: Request<wire::AttestRequest>) -> Result<Response<wire::AttestResponse>, Status> {
@@ -208,15 +229,16 @@ impl exchange_server::Exchange for Service {
         Ok(Response::new(wire::RewrapResponse { receipt: Some(receipt) }))
     }
 
-    type EvidenceStream = ReceiverStream<Result<wire::EvidenceItem, Status>>;
+    type EvidenceStream = Held<wire::EvidenceItem>;
 
     async fn evidence(
         &self,
         request: Request<wire::EvidenceRequest>,
     ) -> Result<Response<Self::EvidenceStream>, Status> {
         let office = self.enrolled(&request)?;
+        let place = self.intake.shares.stream(office).await.inspect_err(|refusal| note(office, refusal))?;
         let from = LogIndex(request.into_inner().from_index);
-        Ok(Response::new(ReceiverStream::new(self.deliverer.clone().evidence(office, from))))
+        Ok(Response::new(Held { items: self.deliverer.clone().evidence(office, from), _place: place }))
     }
 
     async fn numbers(&self, request: Request<wire::NumbersRequest>) -> Result<Response<wire::NumbersResponse>, Status> {
@@ -226,7 +248,7 @@ impl exchange_server::Exchange for Service {
         Ok(Response::new(wire::NumbersResponse { channels }))
     }
 
-    type RedeliverStream = ReceiverStream<Result<wire::Delivery, Status>>;
+    type RedeliverStream = Held<wire::Delivery>;
 
     async fn redeliver(
         &self,
@@ -234,13 +256,14 @@ impl exchange_server::Exchange for Service {
     ) -> Result<Response<Self::RedeliverStream>, Status> {
         let office = self.enrolled(&request)?;
         self.intake.shares.take(office, Lane::Bulk, 0).await?;
+        let place = self.intake.shares.stream(office).await.inspect_err(|refusal| note(office, refusal))?;
         let request = request.into_inner();
         if request.numbers.len() > limits::REDELIVERIES {
             let detail = format!("more than {} numbers at once", limits::REDELIVERIES);
             return Err(Refusal::new(RefusalCode::TooLarge, detail).into());
         }
         let entries = numbers::entries(&self.intake.state(), office, &request)?;
-        Ok(Response::new(ReceiverStream::new(self.deliverer.clone().again(entries))))
+        Ok(Response::new(Held { items: self.deliverer.clone().again(entries), _place: place }))
     }
 }
 
