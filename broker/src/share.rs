@@ -149,7 +149,7 @@ impl Shares {
     /// `TOO_MANY` with the time to wait.
     pub async fn take(&self, office: OfficeId, lane: Lane, bytes: usize) -> Result<(), Refusal> {
         let Some(wait) = self.wait(office, lane, bytes) else { return Ok(()) };
-        tokio::time::sleep(wait.min(KEPT_BACK)).await;
+        tokio::time::sleep(KEPT_BACK).await;
         let detail = format!("{office} sends faster than its share");
         Err(Refusal::new(RefusalCode::TooMany, detail).after(wait.max(Duration::from_millis(1))))
     }
