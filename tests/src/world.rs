@@ -188,7 +188,7 @@ impl World {
                 self.write_broker_config(before.trim())?;
                 fs::remove_file(&address)?;
             }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => self.write_broker_config("127.0.0.1:0")?,
             Err(e) => return Err(e),
         }
         let mut process = self.spawn("broker", "broker.log", &["run", "--config", &self.path("broker.toml")])?;
@@ -198,6 +198,12 @@ impl World {
         }
         self.broker = Some(process);
         Ok(())
+    }
+
+    /// The broker's process id, when it runs.
+    #[must_use]
+    pub fn broker_pid(&self) -> Option<u32> {
+        self.broker.as_ref().map(Process::id)
     }
 
     /// The broker's address.

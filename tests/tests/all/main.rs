@@ -8,6 +8,7 @@ mod crash;
 mod formats;
 mod journey;
 mod kinds;
+mod limits;
 mod node_store;
 mod recovery;
 mod refusals;
