@@ -185,9 +185,11 @@ impl Door {
 
     async fn authenticate(&self, stream: TcpStream, place: AddressPlace) -> io::Result<Connection> {
         stream.set_nodelay(true)?;
-        // Whoever connects and says nothing takes no turn from those who do.
+        // Whoever says nothing takes no turn, and one address takes its own share of them: nobody waits for silent peers.
         let hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
         let hello = tokio::time::timeout(HELLO_TIMEOUT, hello).await.map_err(io::Error::other)??;
+        let own = Arc::clone(&place.handshakes);
+        let _own_turn = own.acquire().await.map_err(io::Error::other)?;
         let _turn = self.handshakes.acquire().await.map_err(io::Error::other)?;
         let stream = hello.into_stream(self.settings()).await?;
         let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);

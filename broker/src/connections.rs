@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::identity::Party;
 
@@ -18,6 +18,8 @@ pub struct ConnectionLimits {
     pub all: usize,
     /// From one address (of IPv6: one /64), handshakes included.
     pub address: usize,
+    /// Handshakes at the same time from one address.
+    pub handshakes: usize,
     /// Of one party; as many more are told to come later, one by one.
     pub party: usize,
 }
@@ -30,9 +32,15 @@ struct Open {
     cut: Option<oneshot::Sender<()>>,
 }
 
+#[derive(Debug)]
+struct Address {
+    count: usize,
+    handshakes: Arc<Semaphore>,
+}
+
 #[derive(Debug, Default)]
 struct Inner {
-    addresses: HashMap<IpAddr, usize>,
+    addresses: HashMap<IpAddr, Address>,
     /// Connections that have not said yet who they are.
     arriving: usize,
     open: HashMap<u64, Open>,
@@ -52,15 +60,17 @@ pub struct AddressPlace {
     connections: Arc<Connections>,
     address: IpAddr,
     arriving: bool,
+    /// The address's turns for a handshake.
+    pub handshakes: Arc<Semaphore>,
 }
 
 impl Drop for AddressPlace {
     fn drop(&mut self) {
         let mut inner = self.connections.lock();
         inner.arriving -= usize::from(self.arriving);
-        if let Some(count) = inner.addresses.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(own) = inner.addresses.get_mut(&self.address) {
+            own.count -= 1;
+            if own.count == 0 {
                 inner.addresses.remove(&self.address);
             }
         }
@@ -102,16 +112,18 @@ impl Connections {
         let mut inner = self.lock();
         // Those who never say who they are take no place from those who have.
         let full = inner.arriving >= self.limits.all.div_ceil(2);
-        let count = inner.addresses.entry(address).or_default();
-        if full || *count >= self.limits.address {
-            if *count == 0 {
+        let new = || Address { count: 0, handshakes: Arc::new(Semaphore::new(self.limits.handshakes)) };
+        let own = inner.addresses.entry(address).or_insert_with(new);
+        if full || own.count >= self.limits.address {
+            if own.count == 0 {
                 inner.addresses.remove(&address);
             }
             return None;
         }
-        *count += 1;
+        own.count += 1;
+        let handshakes = Arc::clone(&own.handshakes);
         inner.arriving += 1;
-        Some(AddressPlace { connections: Arc::clone(self), address, arriving: true })
+        Some(AddressPlace { connections: Arc::clone(self), address, arriving: true, handshakes })
     }
 
     /// A place for an authenticated party; none when it has twice what it may, or all are taken.

@@ -215,7 +215,11 @@ fn open_exchange(
     index: SledIndex,
 ) -> Result<Option<Exchange>, StartError> {
     let allowance = u64::from(config.attachment_gibibytes_per_office) << 30;
-    let attachments = AttachmentStore::open(&config.data.join("attachments"), allowance, 4 * config.reserve_bytes());
+    let attachments = AttachmentStore::open(
+        &config.data.join("attachments"),
+        allowance,
+        config.reserve_bytes() + crate::intake::ATTACHMENT_ROOM,
+    );
     let attachments = Arc::new(attachments.map_err(io_failed("opening the attachments"))?);
     let (index, queue) = (Arc::new(index), Arc::new(Queue::default()));
     let state = ExchangeState::open(Box::new(Arc::clone(&index)))?;

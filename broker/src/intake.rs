@@ -52,6 +52,12 @@ pub struct Intake {
     pub clock: Arc<dyn Clock>,
 }
 
+/// Bytes beyond the reserve below which URGENT, and bulk, are refused.
+const URGENT_ROOM: u64 = 128 << 20;
+const BULK_ROOM: u64 = 256 << 20;
+/// Bytes beyond the reserve below which attachments are refused.
+pub(crate) const ATTACHMENT_ROOM: u64 = 512 << 20;
+
 /// How much room there must be on the disk: what can wait is refused earlier, so that it never crowds out FLASH, nor the
 /// statements that end a message's way.
 pub struct Room {
@@ -66,8 +72,8 @@ impl Room {
         let needed = match lane {
             // The log itself looks after the last reserve.
             Lane::Flash => return None,
-            Lane::Urgent => 2 * self.reserve,
-            Lane::Bulk => 3 * self.reserve,
+            Lane::Urgent => self.reserve + URGENT_ROOM,
+            Lane::Bulk => self.reserve + BULK_ROOM,
         };
         let full = || Refusal::new(RefusalCode::StorageFull, "the broker's disk is nearly full; nothing was accepted");
         self.disk.available().is_ok_and(|available| available < needed).then(full)

@@ -16,7 +16,9 @@ use tonic::codegen::http;
 use tonic_reflection::server::{v1, v1alpha};
 use tower::{Layer, Service};
 
-use crate::{connections::Connections, queue::Queue, sequence::Event, status::StatusSource};
+use crate::{
+    accept::Caller, connections::Connections, queue::Queue, sequence::Event, share::KEPT_BACK, status::StatusSource,
+};
 
 /// Bounds of the duration histogram, seconds (OpenTelemetry's for RPC).
 const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0];
@@ -154,9 +156,14 @@ where
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
         let method = known_method(request.uri().path());
+        let excess = request.extensions().get::<Caller>().is_some_and(|caller| caller.excess);
         let begun = tokio::time::Instant::now();
         let answer = self.inner.call(request);
         Box::pin(async move {
+            // A connection too many is told so, slowly: whoever does not listen must not take the time of those who do.
+            if excess {
+                tokio::time::sleep(KEPT_BACK).await;
+            }
             let answer = answer.await;
             // A refusal without a body carries its status in the head; what streams is counted as begun.
             let status = answer.as_ref().ok().and_then(|answer| answer.headers().get("grpc-status")?.to_str().ok());

@@ -50,8 +50,10 @@ use crate::{
     status::StatusSource,
 };
 
-/// Calls at the same time on one connection.
+/// Calls at the same time on one connection; more wait unread, so that a flood is slowed rather than answered.
 const CALLS_PER_CONNECTION: usize = 32;
+/// One address has at most this part of the handshakes: the others stay for the others.
+const HANDSHAKE_SHARES: usize = 4;
 /// HTTP/2 streams at the same time on one connection.
 const STREAMS_PER_CONNECTION: u32 = 128;
 /// How long streams and calls under way may take to end when the broker stops.
@@ -98,6 +100,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
     let connections = Connections::new(ConnectionLimits {
         all: config.connections,
         address: config.connections_per_address,
+        handshakes: (config.handshakes / HANDSHAKE_SHARES).max(1),
         party: config.connections_per_office,
     });
     let door = Arc::new(Door {
@@ -220,7 +223,6 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
     let serving = Server::builder()
         .layer(Measured)
         .concurrency_limit_per_connection(CALLS_PER_CONNECTION)
-        .load_shed(true)
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))

@@ -17,7 +17,7 @@ use liaison_proto::{
     wire::{self, directory_server, exchange_server},
 };
 use tokio::sync::{Semaphore, mpsc};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
@@ -29,7 +29,7 @@ use crate::{
     intake::{Intake, note},
     numbers,
     sequence::Event,
-    share::CallPlace,
+    share::Place,
 };
 
 /// When to come again while another node is looked for.
@@ -116,6 +116,20 @@ impl Service {
     }
 }
 
+/// A stream that an office holds, in its place. What was read for it stays in memory until it is sent or dropped.
+pub struct Held<T> {
+    items: Items<T>,
+    _place: Place,
+}
+
+impl<T> Stream for Held<T> {
+    type Item = Result<T, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.items.poll_recv(cx)
+    }
+}
+
 fn no_envelope() -> Refusal {
     Refusal::new(RefusalCode::MalformedEnvelope, "there is no envelope")
 }
@@ -152,7 +166,7 @@ async fn read_submissions(
 impl exchange_server::Exchange for Service {
     async fn submit(&self, request: Request<wire::SubmitRequest>) -> Result<Response<wire::SubmitResponse>, Status> {
         let office = office(&request)?;
-        let _place = self.intake.shares.call(office).inspect_err(|refusal| note(office, refusal))?;
+        let _place = self.intake.shares.call(office).await.inspect_err(|refusal| note(office, refusal))?;
         let envelope = request.into_inner().envelope.ok_or_else(no_envelope)?;
         let (lane, bytes) = Intake::weight(&envelope);
         self.intake.shares.take(office, lane, bytes).await.inspect_err(|refusal| note(office, refusal))?;
@@ -168,7 +182,7 @@ impl exchange_server::Exchange for Service {
         request: Request<Streaming<wire::SubmitRequest>>,
     ) -> Result<Response<Self::SubmitStreamStream>, Status> {
         let office = self.enrolled(&request)?;
-        let place = self.intake.shares.call(office)?;
+        let place = self.intake.shares.call(office).await?;
         let (sender, mut taken) = mpsc::channel(UNANSWERED);
         let (answers, stream) = mpsc::channel(UNANSWERED);
         tokio::spawn(read_submissions(Arc::clone(&self.intake), office, request.into_inner(), sender));
@@ -207,13 +221,13 @@ impl exchange_server::Exchange for Service {
         request: Request<Streaming<wire::ReceiveRequest>>,
     ) -> Result<Response<Self::ReceiveStream>, Status> {
         let office = self.enrolled(&request)?;
-        let held = self.intake.shares.call(office)?;
+        let place = self.intake.shares.stream(office).await.inspect_err(|refusal| note(office, refusal))?;
         let mut requests = request.into_inner();
         let no_lane = || Refusal::new(RefusalCode::MalformedEnvelope, "the first request names no lane");
         let first = requests.message().await?.ok_or_else(no_lane)?;
         let lane = Lane::from_wire(first.lane).ok_or_else(no_lane)?;
         let items = self.deliverer.clone().receive(office, lane, first.credit, requests);
-        Ok(Response::new(Held::new(items, held)))
+        Ok(Response::new(Held { items, _place: place }))
     }
 
     async fn attest(&self, request: Request<wire::AttestRequest>) -> Result<Response<wire::AttestResponse>, Status> {
@@ -249,9 +263,9 @@ impl exchange_server::Exchange for Service {
         request: Request<wire::EvidenceRequest>,
     ) -> Result<Response<Self::EvidenceStream>, Status> {
         let office = self.enrolled(&request)?;
-        let held = self.intake.shares.call(office)?;
+        let place = self.intake.shares.stream(office).await.inspect_err(|refusal| note(office, refusal))?;
         let from = LogIndex(request.into_inner().from_index);
-        Ok(Response::new(Held::new(self.deliverer.clone().evidence(office, from), held)))
+        Ok(Response::new(Held { items: self.deliverer.clone().evidence(office, from), _place: place }))
     }
 
     async fn numbers(&self, request: Request<wire::NumbersRequest>) -> Result<Response<wire::NumbersResponse>, Status> {
@@ -268,8 +282,8 @@ impl exchange_server::Exchange for Service {
         request: Request<wire::RedeliverRequest>,
     ) -> Result<Response<Self::RedeliverStream>, Status> {
         let office = self.enrolled(&request)?;
-        let held = self.intake.shares.call(office)?;
         self.intake.shares.read(office).await?;
+        let place = self.intake.shares.stream(office).await.inspect_err(|refusal| note(office, refusal))?;
         let request = request.into_inner();
         if request.numbers.len() > limits::REDELIVERIES {
             let detail = format!("more than {} numbers at once", limits::REDELIVERIES);
@@ -284,27 +298,7 @@ impl exchange_server::Exchange for Service {
             numbers::entries(index.as_ref(), office, &request)
         });
         let entries = entries.await.map_err(|_| Refusal::new(RefusalCode::Unavailable, "looking failed"))??;
-        Ok(Response::new(Held::new(self.deliverer.clone().again(entries), held)))
-    }
-}
-
-/// A stream of answers that counts as a call of its office until it ends.
-pub struct Held<T> {
-    items: ReceiverStream<Result<T, Status>>,
-    _place: CallPlace,
-}
-
-impl<T> Held<T> {
-    fn new(items: Items<T>, place: CallPlace) -> Self {
-        Self { items: ReceiverStream::new(items), _place: place }
-    }
-}
-
-impl<T> tokio_stream::Stream for Held<T> {
-    type Item = Result<T, Status>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Pin::new(&mut self.items).poll_next(cx)
+        Ok(Response::new(Held { items: self.deliverer.clone().again(entries), _place: place }))
     }
 }
 

@@ -17,8 +17,13 @@ use liaison_proto::{
     refusal::{Refusal, RefusalCode},
 };
 
-/// How long an answer that says "too many" is kept back: a client that does not listen is slowed by it.
-const KEPT_BACK: Duration = Duration::from_millis(200);
+/// How long an answer that says "too many" is kept back: a client that does not listen is slowed by it. Always, however
+/// soon its next envelope may come: 256 calls that each come again at once would take the broker's whole time.
+pub(crate) const KEPT_BACK: Duration = Duration::from_millis(200);
+/// Streams of deliveries and evidence that an office may hold open: each holds a few messages that nobody reads.
+/// Four are a node's own, one for numbers it has lost; the others are those of connections that it has lost and that
+/// the broker still believes in.
+const STREAMS: usize = 16;
 /// Unit of the byte rate.
 const UNIT: usize = 1024;
 
@@ -47,32 +52,64 @@ pub struct Rates {
     pub calls: usize,
 }
 
+/// Places for what offices do at the same time, so many for each.
+struct Places {
+    most: usize,
+    taken: Mutex<HashMap<OfficeId, usize>>,
+}
+
+/// A call or stream under way.
+pub struct Place {
+    places: Arc<Places>,
+    office: OfficeId,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = taken.get_mut(&self.office) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.office);
+            }
+        }
+    }
+}
+
+impl Places {
+    fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self { most, taken: Mutex::default() })
+    }
+
+    fn take(self: &Arc<Self>, office: OfficeId) -> Option<Place> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = taken.entry(office).or_default();
+        if *count >= self.most {
+            return None;
+        }
+        *count += 1;
+        Some(Place { places: Arc::clone(self), office })
+    }
+
+    /// A place, or the refusal after a pause.
+    async fn take_or_refuse(self: &Arc<Self>, office: OfficeId, what: &str) -> Result<Place, Refusal> {
+        if let Some(place) = self.take(office) {
+            return Ok(place);
+        }
+        tokio::time::sleep(KEPT_BACK).await;
+        let detail = format!("{office} has {} {what}", self.most);
+        Err(Refusal::new(RefusalCode::TooMany, detail).after(KEPT_BACK))
+    }
+}
+
 /// The shares of all offices.
 pub struct Shares {
     messages: DefaultKeyedRateLimiter<(OfficeId, Lane)>,
     kibibytes: DefaultKeyedRateLimiter<(OfficeId, Lane)>,
     reads: DefaultKeyedRateLimiter<OfficeId>,
-    calls: Mutex<HashMap<OfficeId, usize>>,
-    most_calls: usize,
+    calls: Arc<Places>,
+    streams: Arc<Places>,
     clock: DefaultClock,
-}
-
-/// A call under way.
-pub struct CallPlace {
-    shares: Arc<Shares>,
-    office: OfficeId,
-}
-
-impl Drop for CallPlace {
-    fn drop(&mut self) {
-        let mut calls = self.shares.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = calls.get_mut(&self.office) {
-            *count -= 1;
-            if *count == 0 {
-                calls.remove(&self.office);
-            }
-        }
-    }
 }
 
 impl Shares {
@@ -84,8 +121,8 @@ impl Shares {
             messages: RateLimiter::keyed(Quota::per_second(rates.messages).allow_burst(rates.burst)),
             kibibytes: RateLimiter::keyed(Quota::per_second(rates.kibibytes).allow_burst(bytes)),
             reads: RateLimiter::keyed(Quota::per_second(READS).allow_burst(READS_AT_ONCE)),
-            calls: Mutex::default(),
-            most_calls: rates.calls,
+            calls: Places::new(rates.calls),
+            streams: Places::new(STREAMS),
             clock: DefaultClock::default(),
         })
     }
@@ -93,16 +130,17 @@ impl Shares {
     /// A place for a call.
     ///
     /// # Errors
-    /// `TOO_MANY` when too many calls of the office are under way.
-    pub fn call(self: &Arc<Self>, office: OfficeId) -> Result<CallPlace, Refusal> {
-        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = calls.entry(office).or_default();
-        if *count >= self.most_calls {
-            let detail = format!("{office} has {} calls under way", self.most_calls);
-            return Err(Refusal::new(RefusalCode::TooMany, detail).after(KEPT_BACK));
-        }
-        *count += 1;
-        Ok(CallPlace { shares: Arc::clone(self), office })
+    /// `TOO_MANY` after a pause, when too many calls of the office are under way.
+    pub async fn call(&self, office: OfficeId) -> Result<Place, Refusal> {
+        self.calls.take_or_refuse(office, "calls under way").await
+    }
+
+    /// A place for a stream of deliveries or evidence, until the office has read it or gone.
+    ///
+    /// # Errors
+    /// `TOO_MANY` after a pause, when the office holds too many.
+    pub async fn stream(&self, office: OfficeId) -> Result<Place, Refusal> {
+        self.streams.take_or_refuse(office, "streams open").await
     }
 
     /// How long an office has to wait until its next envelope of a size; none when it need not.
@@ -125,7 +163,7 @@ impl Shares {
     /// `TOO_MANY` with the time to wait.
     pub async fn take(&self, office: OfficeId, lane: Lane, bytes: usize) -> Result<(), Refusal> {
         let Some(wait) = self.wait(office, lane, bytes) else { return Ok(()) };
-        tokio::time::sleep(wait.min(KEPT_BACK)).await;
+        tokio::time::sleep(KEPT_BACK).await;
         let detail = format!("{office} sends faster than its share");
         Err(Refusal::new(RefusalCode::TooMany, detail).after(wait.max(Duration::from_millis(1))))
     }
@@ -144,7 +182,7 @@ impl Shares {
     pub async fn read(&self, office: OfficeId) -> Result<(), Refusal> {
         let Err(until) = self.reads.check_key(&office) else { return Ok(()) };
         let wait = until.wait_time_from(self.clock.now());
-        tokio::time::sleep(wait.min(KEPT_BACK)).await;
+        tokio::time::sleep(KEPT_BACK).await;
         let detail = format!("{office} reads faster than its share");
         Err(Refusal::new(RefusalCode::TooMany, detail).after(wait.max(Duration::from_millis(1))))
     }

@@ -188,7 +188,7 @@ impl World {
                 self.write_broker_config(before.trim())?;
                 fs::remove_file(&address)?;
             }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => self.write_broker_config("127.0.0.1:0")?,
             Err(e) => return Err(e),
         }
         let mut process = self.spawn("broker", "broker.log", &["run", "--config", &self.path("broker.toml")])?;
@@ -200,18 +200,18 @@ impl World {
         Ok(())
     }
 
+    /// The broker's process id, when it runs.
+    #[must_use]
+    pub fn broker_pid(&self) -> Option<u32> {
+        self.broker.as_ref().map(Process::id)
+    }
+
     /// The broker's address.
     ///
     /// # Errors
     /// When it never started.
     pub fn broker_address(&self) -> io::Result<String> {
         Ok(fs::read_to_string(self.directory.join("broker/address"))?.trim().to_owned())
-    }
-
-    /// Process id of the running broker; 0 when it does not run.
-    #[must_use]
-    pub fn broker_pid(&self) -> u32 {
-        self.broker.as_ref().map_or(0, Process::id)
     }
 
     /// Process id of an office's running node; 0 when it does not run.

@@ -137,7 +137,7 @@ fn a_large_attachment_survives_kills_on_its_way_and_is_never_whole_in_memory() {
     let (_directory, mut world) = world(&[LAO_CAI, HEKOU]);
     world.office(LAO_CAI).unlocks().unwrap();
     let idle = |world: &World| {
-        let pids = [world.broker_pid(), world.node_pid(LAO_CAI), world.node_pid(HEKOU)];
+        let pids = [world.broker_pid().unwrap(), world.node_pid(LAO_CAI), world.node_pid(HEKOU)];
         pids.map(|pid| (pid, high_water(pid)))
     };
     // Once for what is allocated once: keys, connections, buffers.
@@ -183,7 +183,7 @@ fn a_large_attachment_survives_kills_on_its_way_and_is_never_whole_in_memory() {
     let mut expected = Hashed(liaison_proto::Sha256::default(), 0);
     std::io::copy(&mut Noise(7, size), &mut expected).unwrap();
     assert_eq!(hashed.0.finish(), expected.0.finish(), "what arrived is not what was sent");
-    for pid in [world.broker_pid(), world.node_pid(LAO_CAI), world.node_pid(HEKOU)] {
+    for pid in [world.broker_pid().unwrap(), world.node_pid(LAO_CAI), world.node_pid(HEKOU)] {
         println!("process {pid}: VmHWM {} KiB", high_water(pid));
     }
 }

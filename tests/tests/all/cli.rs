@@ -42,6 +42,9 @@ fn every_sample_is_a_complete_case_file() {
     let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/samples");
     for entry in fs::read_dir(samples).unwrap() {
         let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "jpg") {
+            continue;
+        }
         let text = fs::read_to_string(&path).unwrap();
         liaison_casework::case_file::parse(&text).unwrap_or_else(|problems| panic!("{}: {problems:?}", path.display()));
     }

@@ -11,6 +11,7 @@ mod foreign;
 mod formats;
 mod journey;
 mod kinds;
+mod limits;
 mod node_store;
 mod recovery;
 mod refusals;

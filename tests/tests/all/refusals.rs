@@ -24,11 +24,11 @@ use crate::support::{Forger, code, connect, world};
 const LAO_CAI: &str = "VN-BLO-LCA";
 const HEKOU: &str = "CN-BLO-HKO";
 
-fn submit(envelope: wire::Envelope) -> wire::SubmitRequest {
+pub(crate) fn submit(envelope: wire::Envelope) -> wire::SubmitRequest {
     wire::SubmitRequest { envelope: Some(envelope) }
 }
 
-async fn log_size(channel: &Channel) -> u64 {
+pub(crate) async fn log_size(channel: &Channel) -> u64 {
     let request = wire::CheckpointRequest { log: wire::LogName::Exchange.into() };
     let note = LogClient::new(channel.clone()).checkpoint(request).await.unwrap().into_inner().checkpoint;
     String::from_utf8_lossy(&note).lines().nth(1).unwrap().parse().unwrap()

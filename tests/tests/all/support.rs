@@ -36,8 +36,14 @@ pub(crate) fn from_environment(name: &str, default: u32) -> u32 {
 
 /// A world with a running broker and running nodes.
 pub(crate) fn world(offices: &[&str]) -> (TempDir, World) {
+    world_with(&[], offices)
+}
+
+/// The same, with more lines in the broker's configuration.
+pub(crate) fn world_with(broker_keys: &[&str], offices: &[&str]) -> (TempDir, World) {
     let directory = tempfile::tempdir().unwrap();
     let mut world = World::create(directory.path(), Path::new(env!("CARGO_BIN_EXE_demo"))).unwrap();
+    world.broker_keys = broker_keys.iter().map(|&line| line.to_owned()).collect();
     world.start_broker().unwrap();
     for office in offices {
         world.create_node(office).unwrap();
