@@ -213,8 +213,9 @@ async fn look_after(
     config: Config,
     health: Arc<Health>,
 ) -> Result<(), StoreError> {
-    let (chain_file, _) = tls.keystore.tls();
-    let stamp = || std::fs::metadata(&chain_file).and_then(|found| found.modified()).ok();
+    let (chain_file, key_file) = tls.keystore.tls();
+    // Both: whichever of the two comes first does not fit the other yet.
+    let stamp = || [&chain_file, &key_file].map(|file| std::fs::metadata(file).and_then(|found| found.modified()).ok());
     let mut known = stamp();
     loop {
         tokio::time::sleep(LOOK).await;
