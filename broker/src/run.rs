@@ -41,7 +41,7 @@ use crate::{
     init::{Logs, StartError, io_failed, open_logs},
     intake::Intake,
     log_service::LogService,
-    operations::{Gauges, Measured, reflection, serve_metrics},
+    operations::{self, Gauges, Measured, reflection},
     reload::{Reloader, read_lists},
     revocation::Revocations,
     server::{Enrolment, Service},
@@ -74,9 +74,6 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
     }
     // Held until the process ends: the committing threads may outlive this function.
     std::mem::forget(lock_directory(&config.data).map_err(io_failed("locking the data directory"))?);
-    if let Some(address) = config.metrics_listen {
-        serve_metrics(address).map_err(|e| io_failed("serving metrics")(std::io::Error::other(e)))?;
-    }
     let (charter, logs) = open_logs(&config)?;
     let recovered = logs.report();
     let Logs { directory_log, exchange_log, directory, state, queue, attachments, index, .. } = logs;
@@ -134,6 +131,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
         AttachmentService::new(Arc::clone(&attachments), Enrolment(Arc::clone(&directory)), stopping.clone());
     let log_service = LogService { directory: Arc::clone(&directory_reader), exchange: Arc::clone(&exchange_reader) };
     let certificate_problem = Arc::new(Mutex::new(None));
+    let metrics_problem = Arc::default();
     let status = StatusSource {
         directory: Arc::clone(&directory_reader),
         exchange: Arc::clone(&exchange_reader),
@@ -141,6 +139,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
         connections: Arc::clone(&connections),
         revocations: Arc::clone(&revocations),
         certificate_problem: Arc::clone(&certificate_problem),
+        metrics_problem: Arc::clone(&metrics_problem),
         index: Arc::clone(&index),
         recovered,
         data: config.data.clone(),
@@ -154,6 +153,9 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
         reflection().map_err(|e| io_failed("describing the services")(std::io::Error::other(e.to_string())))?;
 
     let mut tasks = JoinSet::new();
+    if let Some(address) = config.metrics_listen {
+        tasks.spawn(operations::metrics(address, metrics_problem));
+    }
     let gauges = Gauges {
         directory: directory_reader,
         exchange: exchange_reader,
