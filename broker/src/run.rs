@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    sync::{Arc, Mutex, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -79,8 +79,10 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
     let Logs { directory_log, exchange_log, directory, state, queue, attachments, index, .. } = logs;
     let (directory_reader, exchange_reader) = (directory_log.reader(), exchange_log.reader());
     let start = |e| StartError::Io { what: "starting the committer".into(), source: e };
-    // A clock that died says 1970: the log knows better.
-    let time = FlooredTime::new(clock, state.read().map_or_else(|e| e.into_inner().time(), |state| state.time()));
+    // A clock that died says 1970: the logs know better. The directory's is never empty.
+    let exchange_time = state.read().unwrap_or_else(PoisonError::into_inner).time();
+    let directory_time = directory.read().unwrap_or_else(PoisonError::into_inner).time();
+    let time = FlooredTime::new(clock, exchange_time.max(directory_time));
     let clock: Arc<dyn Clock> = Arc::new(time.clone());
     let directory_committer = Committer::start(directory_log, Arc::clone(&clock)).map_err(start)?;
     let exchange_committer = Committer::start(exchange_log, Arc::clone(&clock)).map_err(start)?;
