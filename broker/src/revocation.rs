@@ -2,16 +2,18 @@
 //! directory that a transfer job fills. A list that is late, missing or not its CA's never stops traffic (promise 10):
 //! the newest good one goes on being used, and what is accepted meanwhile is marked.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
+use liaison_link::tls::provider;
 use liaison_proto::{
     charter::Charter,
     clock::{HOUR_MS, UnixMillis},
+    failure::chain,
 };
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, pem::PemObject as _};
 use x509_parser::{parse_x509_certificate, parse_x509_crl, prelude::FromDer as _};
 
-use crate::identity::Party;
+use crate::identity::{Party, client_verifier};
 
 /// A list with more than that is not read, bytes.
 const MAX_BYTES: u64 = 8 * 1024 * 1024;
@@ -72,11 +74,15 @@ fn read(path: &Path, ca_pem: &str) -> Result<Option<List>, String> {
     }
     let next_update = list.next_update().ok_or("does not say when the next one comes")?;
     let millis = |seconds: i64| UnixMillis(seconds.saturating_mul(1000));
+    // What TLS does not take must not keep the broker from serving everybody else.
+    let enforced = CertificateRevocationListDer::from(der.as_ref().to_vec());
+    client_verifier(ca_pem, Some(enforced.clone()), &Arc::new(provider(false)))
+        .map_err(|error| format!("cannot be enforced: {}", chain(&error)))?;
     Ok(Some(List {
         issued: millis(list.last_update().timestamp()),
         next_update: millis(next_update.timestamp()),
         revoked: list.iter_revoked_certificates().map(|entry| entry.raw_serial().to_vec()).collect(),
-        der: CertificateRevocationListDer::from(der.as_ref().to_vec()),
+        der: enforced,
     }))
 }
 
