@@ -131,8 +131,8 @@ pub struct Door {
 }
 
 impl Door {
-    fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(Arc::clone(&self.tls.read().unwrap_or_else(PoisonError::into_inner)))
+    fn settings(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.tls.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Accepts connections until the receiver is dropped.
@@ -178,13 +178,19 @@ impl Door {
     async fn authenticate(&self, stream: TcpStream, place: AddressPlace) -> io::Result<Connection> {
         stream.set_nodelay(true)?;
         let _turn = self.handshakes.acquire().await.map_err(io::Error::other)?;
-        let stream = self.acceptor().accept(stream).await?;
+        let settings = self.settings();
+        let stream = TlsAcceptor::from(Arc::clone(&settings)).accept(stream).await?;
         let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let party = certificate.and_then(|certificate| claimed_party(certificate, &self.charter));
         let serial = certificate.and_then(|certificate| serial_number(certificate)).unwrap_or_default();
         let party = party.ok_or_else(|| io::Error::other("the certificate names no party of the charter"))?;
         let place = self.connections.admit(place, &party, serial);
         let place = place.ok_or_else(|| io::Error::other(format!("{party} has too many connections")))?;
+        // A list that came during the handshake has not judged this certificate, and the cut that went with it may have
+        // been over before the place was taken. Whoever is still welcome comes again.
+        if !Arc::ptr_eq(&settings, &self.settings()) {
+            return Err(io::Error::other("certificates or lists were replaced during the handshake"));
+        }
         Ok(Connection::new(stream, party, place))
     }
 }
