@@ -10,9 +10,15 @@ use std::{
     time::Duration,
 };
 
-use liaison_link::tls::{ALPN_H2, FlooredTime, Identity, TlsError, provider};
+use liaison_link::tls::{ALPN_H2, FlooredTime, Identity, TlsError, provider, roots};
 use liaison_proto::charter::Charter;
-use rustls::{ServerConfig, server::NoServerSessionStorage};
+use rustls::{
+    ServerConfig,
+    client::{WebPkiServerVerifier, danger::ServerCertVerifier as _},
+    pki_types::ServerName,
+    server::NoServerSessionStorage,
+    time_provider::TimeProvider as _,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -116,6 +122,24 @@ pub fn server_config(
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(config)
+}
+
+/// Whether offices would believe a certificate: it is the charter's broker's, of its CA, and valid now.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_believed(charter: &Charter, identity: &Identity, time: &FlooredTime) -> Result<(), TlsError> {
+    let unusable = |what: &str| TlsError::Rustls(rustls::Error::General(what.to_owned()));
+    let broker = &charter.file().broker;
+    let roots = Arc::new(roots(&broker.ca, "the broker's CA in the charter")?);
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::new(provider(false)))
+        .build()
+        .map_err(|error| unusable(&error.to_string()))?;
+    let name = ServerName::try_from(broker.tls_name.as_str()).map_err(|_| unusable("the broker's name is no name"))?;
+    let now = time.current_time().ok_or_else(|| unusable("there is no time"))?;
+    let (first, others) = identity.chain.split_first().ok_or_else(|| unusable("there is no certificate"))?;
+    verifier.verify_server_cert(first, others, &name, &[], now)?;
+    Ok(())
 }
 
 /// The door: what new connections are judged by. Its settings are replaced whole when certificates or lists change.

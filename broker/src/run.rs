@@ -31,7 +31,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 
 use crate::{
-    accept::{Door, server_config},
+    accept::{Door, check_believed, server_config},
     attachments::service::AttachmentService,
     config::Config,
     connections::{ConnectionLimits, Connections},
@@ -42,7 +42,7 @@ use crate::{
     intake::Intake,
     log_service::LogService,
     operations::{self, Gauges, Measured, reflection},
-    reload::{Reloader, read_lists},
+    reload::{Reloader, certificate_line, read_lists},
     revocation::Revocations,
     server::{Enrolment, Service},
     share::{Rates, Shares},
@@ -90,7 +90,8 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
     let charter = Arc::new(charter);
     let revocations = read_lists(&config, &charter, &Revocations::default());
     let identity = Identity::read(&config.tls_certificate, &config.tls_key)?;
-    let tls = server_config(&charter, identity, &revocations, time.clone())?;
+    let unbelieved = check_believed(&charter, &identity, &time).err().map(|error| certificate_line(&error));
+    let tls = server_config(&charter, identity.clone(), &revocations, time.clone())?;
     let revocations = Arc::new(RwLock::new(revocations));
     let connections = Connections::new(ConnectionLimits {
         all: config.connections,
@@ -132,7 +133,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
     let attachment_service =
         AttachmentService::new(Arc::clone(&attachments), Enrolment(Arc::clone(&directory)), stopping.clone());
     let log_service = LogService { directory: Arc::clone(&directory_reader), exchange: Arc::clone(&exchange_reader) };
-    let certificate_problem = Arc::new(Mutex::new(None));
+    let certificate_problem = Arc::new(Mutex::new(unbelieved));
     let metrics_problem = Arc::default();
     let status = StatusSource {
         directory: Arc::clone(&directory_reader),
@@ -177,6 +178,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
     let reloader = Reloader {
         config: config.clone(),
         door: Arc::clone(&door),
+        identity,
         revocations,
         directory,
         time,
