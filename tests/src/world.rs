@@ -188,7 +188,7 @@ impl World {
                 self.write_broker_config(before.trim())?;
                 fs::remove_file(&address)?;
             }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => self.write_broker_config("127.0.0.1:0")?,
             Err(e) => return Err(e),
         }
         let mut process = self.spawn("broker", "broker.log", &["run", "--config", &self.path("broker.toml")])?;
@@ -206,6 +206,23 @@ impl World {
     /// When it never started.
     pub fn broker_address(&self) -> io::Result<String> {
         Ok(fs::read_to_string(self.directory.join("broker/address"))?.trim().to_owned())
+    }
+
+    /// What the broker says of itself on its local socket.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn broker_status(&self) -> io::Result<Value> {
+        local::call(&self.directory.join("broker/status.sock"), &json!({}))
+    }
+
+    /// What the broker says that a human should look after; a line that says that it does not answer when it does not.
+    #[must_use]
+    pub fn broker_problems(&self) -> Vec<String> {
+        let lines = |status: Value| -> Vec<String> {
+            status["problems"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+        };
+        self.broker_status().map_or_else(|error| vec![format!("the broker does not answer: {error}")], lines)
     }
 
     /// `kill -9` of the broker.
