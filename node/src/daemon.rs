@@ -80,7 +80,8 @@ pub async fn run(
     let tls = NodeTls { charter: charter.clone(), keystore: keystore.clone(), time: time.clone() };
     let client = ClientTls::from(tls.read()?);
     let channel = || dial::channel(&charter, config.broker, client.clone(), Arc::clone(&dialer));
-    let lanes = [channel()?, channel()?, channel()?];
+    let flash = dial::flash_channel(&charter, config.broker, client.clone(), Arc::clone(&dialer))?;
+    let lanes = [flash, channel()?, channel()?];
     let channel = lanes[Lane::Urgent as usize].clone();
     let connections =
         Connections { lanes, attachments: dial::channel(&charter, config.broker, client.clone(), dialer)? };

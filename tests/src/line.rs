@@ -38,6 +38,7 @@ struct Budget {
     /// When the line is free again.
     free: Mutex<Instant>,
     carried: AtomicU64,
+    connections: AtomicU64,
 }
 
 impl Budget {
@@ -84,10 +85,12 @@ impl Line {
             delay: AtomicU64::new(0),
             free: Mutex::new(Instant::now()),
             carried: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
         });
         let shared = Arc::clone(&budget);
         thread::spawn(move || {
             while let Ok((near, _)) = listener.accept() {
+                shared.connections.fetch_add(1, Ordering::SeqCst);
                 let Ok(far) = socket() else { continue };
                 if far.connect(&to.into()).is_ok() {
                     carry_both(near.into(), far.into(), &shared);
@@ -112,6 +115,12 @@ impl Line {
     /// From now on it is good.
     pub fn recovers(&self) {
         self.becomes(GOOD, Duration::ZERO);
+    }
+
+    /// Connections made over it so far.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.budget.connections.load(Ordering::SeqCst)
     }
 
     /// Bytes carried so far, both ways.

@@ -146,8 +146,8 @@ fn sends_a_file(world: &World, bytes: u64) -> String {
 }
 
 /// Sends a file and the largest notice from Lao Cai to Hekou, waits until they fill the line, then calls; the call must
-/// be in Hekou's inbox in time, before the notice, and all must arrive once the line is better. With
-/// `LIAISON_SLOW_SECONDS` the line stays slow for so long, and the notice must arrive over it as it is.
+/// be in Hekou's inbox in time, before the notice; no connection is given up while it is busy, and all must arrive once the
+/// line is better. With a `LIAISON_SLOW_SECONDS` of 300 the notice arrives over the slow line itself.
 fn a_call_overtakes_a_notice(world: &World, line: &Line) {
     let before = line.carried();
     let file = sends_a_file(world, 600_000);
@@ -160,15 +160,14 @@ fn a_call_overtakes_a_notice(world: &World, line: &Line) {
     assert_eq!(world.office(HEKOU).times_received(&notice), 0, "the notice was too small to be in the way");
     assert!(took < FLASH_WITHIN, "a FLASH call took {took:?} over 64 kbit/s");
     println!("a FLASH call took {took:?} over 64 kbit/s");
-    let stays_slow = Duration::from_secs(from_environment("LIAISON_SLOW_SECONDS", 0).into());
-    if !stays_slow.is_zero() {
-        let arrived = || world.office(HEKOU).times_received(&notice) == 1;
-        while begun.elapsed() < stays_slow && !arrived() {
-            std::thread::sleep(Duration::from_secs(1));
-        }
-        println!("{} bytes were carried in {:?}", line.carried() - before, begun.elapsed());
-        assert!(arrived(), "the notice never arrives over the slow line");
+    // Longer than it takes until somebody wants to know whether the other side is still there.
+    let stays_slow = Duration::from_secs(from_environment("LIAISON_SLOW_SECONDS", 40).into());
+    while begun.elapsed() < stays_slow && world.office(HEKOU).times_received(&notice) == 0 {
+        std::thread::sleep(Duration::from_millis(200));
     }
+    println!("{} bytes were carried in {:?}", line.carried() - before, begun.elapsed());
+    // One for each lane and one for attachments.
+    assert!(line.connections() <= 4, "a busy connection was taken for a dead one");
     line.recovers();
     for message in [&call, &notice, &file] {
         assert!(world.office(LAO_CAI).sees(message, &["RETRIEVED"]), "{}", world.office(LAO_CAI).state_of(message));
