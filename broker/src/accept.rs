@@ -12,12 +12,15 @@ use std::{
 
 use liaison_link::{
     time::FlooredTime,
-    tls::{ALPN_H2, Identity, TlsError, provider},
+    tls::{ALPN_H2, Identity, TlsError, provider, roots},
 };
 use liaison_proto::charter::Charter;
 use rustls::{
     ServerConfig,
+    client::{WebPkiServerVerifier, danger::ServerCertVerifier as _},
+    pki_types::ServerName,
     server::{Acceptor, NoServerSessionStorage},
+    time_provider::TimeProvider as _,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -126,6 +129,24 @@ pub fn server_config(
     Ok(config)
 }
 
+/// Whether offices would believe a certificate: it is the charter's broker's, of its CA, and valid now.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_believed(charter: &Charter, identity: &Identity, time: &FlooredTime) -> Result<(), TlsError> {
+    let unusable = |what: &str| TlsError::Rustls(rustls::Error::General(what.to_owned()));
+    let broker = &charter.file().broker;
+    let roots = Arc::new(roots(&broker.ca, "the broker's CA in the charter")?);
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::new(provider(false)))
+        .build()
+        .map_err(|error| unusable(&error.to_string()))?;
+    let name = ServerName::try_from(broker.tls_name.as_str()).map_err(|_| unusable("the broker's name is no name"))?;
+    let now = time.current_time().ok_or_else(|| unusable("there is no time"))?;
+    let (first, others) = identity.chain.split_first().ok_or_else(|| unusable("there is no certificate"))?;
+    verifier.verify_server_cert(first, others, &name, &[], now)?;
+    Ok(())
+}
+
 /// The door: what new connections are judged by. Its settings are replaced whole when certificates or lists change.
 pub struct Door {
     /// TLS settings for the next handshake.
@@ -191,13 +212,19 @@ impl Door {
         let own = Arc::clone(&place.handshakes);
         let _own_turn = own.acquire().await.map_err(io::Error::other)?;
         let _turn = self.handshakes.acquire().await.map_err(io::Error::other)?;
-        let stream = hello.into_stream(self.settings()).await?;
+        let settings = self.settings();
+        let stream = hello.into_stream(Arc::clone(&settings)).await?;
         let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let party = certificate.and_then(|certificate| claimed_party(certificate, &self.charter));
         let serial = certificate.and_then(|certificate| serial_number(certificate)).unwrap_or_default();
         let party = party.ok_or_else(|| io::Error::other("the certificate names no party of the charter"))?;
         let place = self.connections.admit(place, &party, serial);
         let place = place.ok_or_else(|| io::Error::other(format!("{party} has too many connections")))?;
+        // A list that came during the handshake has not judged this certificate, and the cut that went with it may have
+        // been over before the place was taken. Whoever is still welcome comes again.
+        if !Arc::ptr_eq(&settings, &self.settings()) {
+            return Err(io::Error::other("certificates or lists were replaced during the handshake"));
+        }
         Ok(Connection::new(stream, party, place))
     }
 }

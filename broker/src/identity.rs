@@ -13,7 +13,8 @@ use liaison_proto::{
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
     client::danger::HandshakeSignatureValid,
-    pki_types::{CertificateDer, UnixTime},
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime},
     server::{
         WebPkiClientVerifier,
         danger::{ClientCertVerified, ClientCertVerifier},
@@ -74,6 +75,23 @@ pub struct CountryVerifier {
     auditors: Arc<dyn ClientCertVerifier>,
 }
 
+/// The verifier of one CA's certificates, with its list.
+///
+/// # Errors
+/// When the CA is not usable, or the list cannot be enforced.
+pub(crate) fn client_verifier(
+    ca_pem: &str,
+    list: Option<CertificateRevocationListDer<'static>>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let roots = Arc::new(roots(ca_pem, "a CA in the charter")?);
+    let mut builder = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider));
+    if let Some(list) = list {
+        builder = builder.with_crls([list]).only_check_end_entity_revocation().allow_unknown_revocation_status();
+    }
+    builder.build().map_err(|e| TlsError::Rustls(Error::General(e.to_string())))
+}
+
 impl CountryVerifier {
     /// The verifier of a charter. A CA without a list revokes nobody; one with an old list still revokes who is on it.
     ///
@@ -81,15 +99,7 @@ impl CountryVerifier {
     /// When a CA in the charter is not usable.
     pub fn new(charter: Charter, revocations: &Revocations) -> Result<Self, TlsError> {
         let provider = Arc::new(provider(charter.file().require_post_quantum));
-        let verifier = |pem: &str, name: &str| -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-            let roots = Arc::new(roots(pem, "a CA in the charter")?);
-            let mut builder = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider));
-            if let Some(list) = revocations.list(name) {
-                builder =
-                    builder.with_crls([list]).only_check_end_entity_revocation().allow_unknown_revocation_status();
-            }
-            builder.build().map_err(|e| TlsError::Rustls(Error::General(e.to_string())))
-        };
+        let verifier = |pem: &str, name: &str| client_verifier(pem, revocations.list(name), &provider);
         let mut countries = BTreeMap::new();
         for country in charter.countries() {
             let name = country.code.as_str().to_ascii_lowercase();

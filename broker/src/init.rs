@@ -172,11 +172,18 @@ pub fn open_logs(config: &Config) -> Result<(Charter, Logs), StartError> {
     if empty {
         tracing::info!("the index is built from the journal");
     }
-    let opened = open_exchange(config, &charter, &directory, index)?;
+    let opened = match open_exchange(config, &charter, &directory, index) {
+        // Its rows cannot be read: it is never the truth, so that stops nobody.
+        Err(StartError::Index(error)) => {
+            tracing::warn!(%error, "the index is damaged");
+            None
+        }
+        opened => opened?,
+    };
     let opened = match opened {
         Some(opened) => opened,
         None => {
-            tracing::warn!("the index is not of this log; it is built from the journal again");
+            tracing::warn!("the index is damaged, or not of this log; it is built from the journal again");
             let opened = open_exchange(config, &charter, &directory, SledIndex::empty(&root)?)?;
             opened.ok_or_else(|| StartError::Index(IndexError("a new index does not fit its log".into())))?
         }

@@ -4,13 +4,13 @@
 use std::{
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
 
 use liaison_log::{committer::Committer, reader::LogReader};
-use liaison_proto::{ids::Lane, wire};
+use liaison_proto::{failure::chain, ids::Lane, wire};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder};
 use tonic::codegen::http;
 use tonic_reflection::server::{v1, v1alpha};
@@ -31,11 +31,20 @@ const FOREIGN_METHODS: [&str; 4] = [
 ];
 const EVERY: Duration = Duration::from_secs(2);
 
-/// Serves metrics on an address.
-///
-/// # Errors
-/// When the address cannot be listened on.
-pub fn serve_metrics(address: SocketAddr) -> Result<(), BuildError> {
+/// Serves metrics on an address. When it cannot be listened on the broker goes on without, says so, and tries again:
+/// metrics stop no message.
+pub async fn metrics(address: SocketAddr, problem: Arc<Mutex<Option<String>>>) {
+    let note = |line| *problem.lock().unwrap_or_else(PoisonError::into_inner) = line;
+    while let Err(error) = serve_metrics(address) {
+        let line = format!("metrics are not served on {address}: {}", chain(&error));
+        tracing::warn!(%address, error = chain(&error), "metrics are not served");
+        note(Some(line));
+        tokio::time::sleep(EVERY).await;
+    }
+    note(None);
+}
+
+fn serve_metrics(address: SocketAddr) -> Result<(), BuildError> {
     PrometheusBuilder::new()
         .with_http_listener(address)
         .set_buckets_for_metric(Matcher::Full("rpc_server_call_duration_seconds".into()), &SECONDS)?

@@ -8,7 +8,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use liaison_link::{time::FlooredTime, tls::Identity};
+use liaison_link::{
+    time::FlooredTime,
+    tls::{Identity, TlsError},
+};
 use liaison_proto::{
     charter::Charter,
     clock::{Clock as _, UnixMillis},
@@ -16,7 +19,10 @@ use liaison_proto::{
     failure::chain,
 };
 
-use crate::{accept::Door, accept::server_config, config::Config, identity::Party, revocation::Revocations};
+use crate::{
+    accept::Door, accept::check_believed, accept::server_config, config::Config, identity::Party,
+    revocation::Revocations,
+};
 
 /// What is looked after, and what was found wrong with it.
 pub struct Reloader {
@@ -24,6 +30,8 @@ pub struct Reloader {
     pub config: Config,
     /// The settings of new connections.
     pub door: Arc<Door>,
+    /// The certificate that is served.
+    pub identity: Identity,
     /// Revocation lists.
     pub revocations: Arc<RwLock<Revocations>>,
     /// Durable directory entries.
@@ -49,6 +57,12 @@ pub fn read_lists(config: &Config, charter: &Charter, before: &Revocations, now:
     })
 }
 
+/// What the status says of a certificate that is not good.
+#[must_use]
+pub fn certificate_line(error: &TlsError) -> String {
+    format!("the broker's certificate on the disk cannot be used: {}", chain(error))
+}
+
 impl Reloader {
     fn stamps(&self) -> Stamp {
         let mut paths = vec![self.config.tls_certificate.clone(), self.config.tls_key.clone()];
@@ -61,7 +75,7 @@ impl Reloader {
     }
 
     /// Looks every so often, until the task is dropped.
-    pub async fn run(self) {
+    pub async fn run(mut self) {
         let mut known = self.stamps();
         let mut directory_size = 0;
         loop {
@@ -79,7 +93,7 @@ impl Reloader {
         }
     }
 
-    fn reload(&self) {
+    fn reload(&mut self) {
         let revocations = {
             let mut revocations = self.revocations.write().unwrap_or_else(PoisonError::into_inner);
             *revocations = read_lists(&self.config, &self.door.charter, &revocations, self.time.now());
@@ -88,19 +102,31 @@ impl Reloader {
         for problem in revocations.problems(self.time.now()) {
             tracing::warn!(%problem, "revocation lists");
         }
-        let settings = Identity::read(&self.config.tls_certificate, &self.config.tls_key)
-            .and_then(|identity| server_config(&self.door.charter, identity, &revocations, self.time.clone()));
-        let problem = match settings {
+        let charter = Arc::clone(&self.door.charter);
+        let settings = |identity: &Identity| server_config(&charter, identity.clone(), &revocations, self.time.clone());
+        let read = Identity::read(&self.config.tls_certificate, &self.config.tls_key).and_then(|identity| {
+            // One that no office would believe must not replace one that they do.
+            check_believed(&charter, &identity, &self.time)?;
+            Ok((settings(&identity)?, identity))
+        });
+        let (settings, problem) = match read {
+            Ok((settings, identity)) => {
+                self.identity = identity;
+                (Ok(settings), None)
+            }
+            // The lists count all the same.
+            Err(error) => (settings(&self.identity), Some(certificate_line(&error))),
+        };
+        if let Some(problem) = &problem {
+            tracing::error!(%problem, "the one before is used");
+        }
+        match settings {
             Ok(settings) => {
                 *self.door.tls.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
                 tracing::info!("certificates and revocation lists were read again");
-                None
             }
-            Err(error) => {
-                tracing::error!(error = chain(&error), "the certificate on the disk cannot be used; the one before is");
-                Some(format!("the broker's certificate on the disk cannot be used: {}", chain(&error)))
-            }
-        };
+            Err(error) => tracing::error!(error = chain(&error), "nothing new is used"),
+        }
         *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
         let cut = self.door.connections.cut(|party, serial| revocations.is_revoked(party, serial));
         if cut > 0 {

@@ -4,18 +4,16 @@
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
-use liaison_link::tls::{provider, roots};
+use liaison_link::tls::provider;
 use liaison_proto::{
     charter::Charter,
     clock::{DAY_MS, HOUR_MS, UnixMillis},
+    failure::chain,
 };
-use rustls::{
-    pki_types::{CertificateDer, CertificateRevocationListDer, pem::PemObject as _},
-    server::WebPkiClientVerifier,
-};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, pem::PemObject as _};
 use x509_parser::{parse_x509_certificate, parse_x509_crl, prelude::FromDer as _};
 
-use crate::identity::Party;
+use crate::identity::{Party, client_verifier};
 
 /// A list with more than that is not read, bytes.
 const MAX_BYTES: u64 = 8 * 1024 * 1024;
@@ -74,23 +72,21 @@ fn read(path: &Path, ca_pem: &str, now: UnixMillis) -> Result<Option<List>, Stri
     if !rest.is_empty() || list.issuer() != ca.subject() || list.verify_signature(ca.public_key()).is_err() {
         return Err("is not signed by the CA in the charter".into());
     }
-    // What the verifier of connections would not take must not stand in the way of the others.
-    let roots = Arc::new(roots(ca_pem, "a CA in the charter").map_err(|_| "has a CA that is no root")?);
-    WebPkiClientVerifier::builder_with_provider(roots, Arc::new(provider(false)))
-        .with_crls([CertificateRevocationListDer::from(der.as_ref().to_vec())])
-        .build()
-        .map_err(|e| format!("cannot be used: {e}"))?;
     let next_update = list.next_update().ok_or("does not say when the next one comes")?;
     let millis = |seconds: i64| UnixMillis(seconds.saturating_mul(1000));
     // It would make every later one "older".
     if millis(list.last_update().timestamp()) > now.plus(DAY_MS) {
         return Err("says that it was issued in the future".into());
     }
+    // What TLS does not take must not keep the broker from serving everybody else.
+    let enforced = CertificateRevocationListDer::from(der.as_ref().to_vec());
+    client_verifier(ca_pem, Some(enforced.clone()), &Arc::new(provider(false)))
+        .map_err(|error| format!("cannot be enforced: {}", chain(&error)))?;
     Ok(Some(List {
         issued: millis(list.last_update().timestamp()),
         next_update: millis(next_update.timestamp()),
         revoked: list.iter_revoked_certificates().map(|entry| entry.raw_serial().to_vec()).collect(),
-        der: CertificateRevocationListDer::from(der.as_ref().to_vec()),
+        der: enforced,
     }))
 }
 

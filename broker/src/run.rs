@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    sync::{Arc, Mutex, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -32,7 +32,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 
 use crate::{
-    accept::{Door, server_config},
+    accept::{Door, check_believed, server_config},
     attachments::service::AttachmentService,
     config::Config,
     connections::{ConnectionLimits, Connections},
@@ -42,8 +42,8 @@ use crate::{
     init::{Logs, StartError, io_failed, open_logs},
     intake::{Intake, Room},
     log_service::LogService,
-    operations::{Gauges, Measured, reflection, reflection_alpha, serve_metrics},
-    reload::{Reloader, read_lists},
+    operations::{self, Gauges, Measured, reflection, reflection_alpha},
+    reload::{Reloader, certificate_line, read_lists},
     revocation::Revocations,
     server::{Enrolment, Service},
     share::{Rates, Shares},
@@ -59,7 +59,8 @@ const STREAMS_PER_CONNECTION: u32 = 128;
 /// How long streams and calls under way may take to end when the broker stops.
 const DRAIN: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// On 64 kbit/s a ping waits behind what the system has taken of a large delivery already.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Connections are renewed within the hour, so that certificates are looked at again.
 const CONNECTION_AGE: Duration = Duration::from_secs(60 * 60);
 /// Streams never end by themselves: a connection past its age is cut after this; what was under way is retried.
@@ -77,17 +78,15 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
     }
     // Held until the process ends: the committing threads may outlive this function.
     std::mem::forget(lock_directory(&config.data).map_err(io_failed("locking the data directory"))?);
-    if let Some(address) = config.metrics_listen {
-        serve_metrics(address).map_err(|e| io_failed("serving metrics")(std::io::Error::other(e)))?;
-    }
     let (charter, logs) = open_logs(&config)?;
     let recovered = logs.report();
     let Logs { directory_log, exchange_log, directory, state, queue, attachments, index, .. } = logs;
     let (directory_reader, exchange_reader) = (directory_log.reader(), exchange_log.reader());
     let start = |e| StartError::Io { what: "starting the committer".into(), source: e };
-    // A clock that died says 1970: the log knows better.
-    let log_time = state.read().map_or_else(|e| e.into_inner().time(), |state| state.time());
-    let time = FlooredTime::new(clock, &charter, log_time);
+    // A clock that died says 1970: the logs know better. The directory's is never empty.
+    let exchange_time = state.read().unwrap_or_else(PoisonError::into_inner).time();
+    let directory_time = directory.read().unwrap_or_else(PoisonError::into_inner).time();
+    let time = FlooredTime::new(clock, &charter, exchange_time.max(directory_time));
     let clock: Arc<dyn Clock> = Arc::new(time.clone());
     let directory_committer = Committer::start(directory_log, Arc::clone(&clock)).map_err(start)?;
     let exchange_committer = Committer::start(exchange_log, Arc::clone(&clock)).map_err(start)?;
@@ -95,7 +94,8 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
     let charter = Arc::new(charter);
     let revocations = read_lists(&config, &charter, &Revocations::default(), clock.now());
     let identity = Identity::read(&config.tls_certificate, &config.tls_key)?;
-    let tls = server_config(&charter, identity, &revocations, time.clone())?;
+    let unbelieved = check_believed(&charter, &identity, &time).err().map(|error| certificate_line(&error));
+    let tls = server_config(&charter, identity.clone(), &revocations, time.clone())?;
     let revocations = Arc::new(RwLock::new(revocations));
     let connections = Connections::new(ConnectionLimits {
         all: config.connections,
@@ -145,7 +145,8 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
         exchange: Arc::clone(&exchange_reader),
         shares: Arc::clone(&shares),
     };
-    let certificate_problem = Arc::new(Mutex::new(None));
+    let certificate_problem = Arc::new(Mutex::new(unbelieved));
+    let metrics_problem = Arc::default();
     let status = StatusSource {
         directory: Arc::clone(&directory_reader),
         exchange: Arc::clone(&exchange_reader),
@@ -153,6 +154,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
         connections: Arc::clone(&connections),
         revocations: Arc::clone(&revocations),
         certificate_problem: Arc::clone(&certificate_problem),
+        metrics_problem: Arc::clone(&metrics_problem),
         index: Arc::clone(&index),
         recovered,
         data: config.data.clone(),
@@ -167,6 +169,9 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
     let (reflection, reflection_alpha) = (reflection().map_err(described)?, reflection_alpha().map_err(described)?);
 
     let mut tasks = JoinSet::new();
+    if let Some(address) = config.metrics_listen {
+        tasks.spawn(operations::metrics(address, metrics_problem));
+    }
     let gauges = Gauges {
         directory: directory_reader,
         exchange: exchange_reader,
@@ -186,6 +191,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
     let reloader = Reloader {
         config: config.clone(),
         door: Arc::clone(&door),
+        identity,
         revocations,
         directory,
         time,

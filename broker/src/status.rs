@@ -30,6 +30,8 @@ pub struct StatusSource {
     pub revocations: Arc<RwLock<Revocations>>,
     /// Why the newest certificate is not used, if it is not.
     pub certificate_problem: Arc<Mutex<Option<String>>>,
+    /// Why metrics are not served, if they are to be and are not.
+    pub metrics_problem: Arc<Mutex<Option<String>>>,
     /// The index.
     pub index: Arc<SledIndex>,
     /// What recovery found that an operator should know.
@@ -64,7 +66,9 @@ impl StatusSource {
                 self.reserve >> 20
             ));
         }
-        problems.extend(self.certificate_problem.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        for problem in [&self.certificate_problem, &self.metrics_problem] {
+            problems.extend(problem.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        }
         let revocations = self.revocations.read().unwrap_or_else(PoisonError::into_inner);
         problems.extend(revocations.problems(self.clock.now()));
         let mut away: Vec<(OfficeId, usize)> = Vec::new();

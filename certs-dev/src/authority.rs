@@ -1,5 +1,7 @@
 //! X.509: CAs and the certificates they issue. All keys are ECDSA P-256, which every gRPC stack and browser takes.
 
+use std::{fs, path::Path};
+
 use liaison_proto::sha256;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa,
@@ -7,7 +9,7 @@ use rcgen::{
 };
 use time::{Duration, OffsetDateTime};
 
-use crate::CertsError;
+use crate::{CertsError, files::io_error};
 
 /// What a certificate may be used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +94,22 @@ impl Authority {
         let certificate = params.signed_by(&key, &Issuer::from_params(&self.params, &self.key))?;
         Ok(Issued { certificate: certificate.pem(), key: key.serialize_pem(), serial })
     }
+}
+
+/// Issues a certificate by the CA in a directory (`ca.pem`, `ca.key`): a renewal.
+///
+/// # Errors
+/// When the CA cannot be read, or the certificate cannot be made.
+pub fn renew(ca: &Path, names: &[String], usage: Use, validity: Validity) -> Result<Issued, CertsError> {
+    let (params, key, serial) = leaf(names, usage, validity)?;
+    let certificate = params.signed_by(&key, &issuer(ca)?)?;
+    Ok(Issued { certificate: certificate.pem(), key: key.serialize_pem(), serial })
+}
+
+/// The CA in a directory (`ca.pem`, `ca.key`).
+pub(crate) fn issuer(ca: &Path) -> Result<Issuer<'static, KeyPair>, CertsError> {
+    let read = |name: &str| fs::read_to_string(ca.join(name)).map_err(io_error(&ca.join(name)));
+    Ok(Issuer::from_ca_cert_pem(&read("ca.pem")?, KeyPair::from_pem(&read("ca.key")?)?)?)
 }
 
 /// A certificate that vouches for itself.

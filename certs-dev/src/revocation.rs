@@ -3,12 +3,10 @@
 use std::{fs, path::Path};
 
 use liaison_proto::ids::Country;
-use rcgen::{
-    CertificateRevocationListParams, Issuer, KeyIdMethod, KeyPair, RevocationReason, RevokedCertParams, SerialNumber,
-};
+use rcgen::{CertificateRevocationListParams, KeyIdMethod, RevocationReason, RevokedCertParams, SerialNumber};
 use time::{Duration, OffsetDateTime};
 
-use crate::{CertsError, files::io_error};
+use crate::{CertsError, authority::issuer, files::io_error};
 
 /// Days until the next list is due.
 pub const LIST_DAYS: i64 = 30;
@@ -22,13 +20,16 @@ pub struct List {
     pub issued: OffsetDateTime,
     /// When the next one is due.
     pub next: OffsetDateTime,
+    /// Its number (RFC 5280, 5.2.3), big-endian: at most 20 bytes.
+    pub number: Vec<u8>,
 }
 
 impl List {
     /// A list that is good for [`LIST_DAYS`].
     #[must_use]
     pub fn new(revoked: Vec<Vec<u8>>, issued: OffsetDateTime) -> Self {
-        Self { revoked, issued, next: issued + Duration::days(LIST_DAYS) }
+        let number = issued.unix_timestamp().to_be_bytes().to_vec();
+        Self { revoked, issued, next: issued + Duration::days(LIST_DAYS), number }
     }
 
     /// Signs it with the CA in `ca` (`ca.pem`, `ca.key`), as PEM.
@@ -36,20 +37,17 @@ impl List {
     /// # Errors
     /// When the CA cannot be read, or the list cannot be made.
     pub fn sign(&self, ca: &Path) -> Result<String, CertsError> {
-        let read = |name: &str| fs::read_to_string(ca.join(name)).map_err(io_error(&ca.join(name)));
-        let key = KeyPair::from_pem(&read("ca.key")?)?;
-        let issuer = Issuer::from_ca_cert_pem(&read("ca.pem")?, key)?;
+        let issuer = issuer(ca)?;
         let revoked = |serial: &Vec<u8>| RevokedCertParams {
             serial_number: SerialNumber::from(serial.clone()),
             revocation_time: self.issued,
             reason_code: Some(RevocationReason::KeyCompromise),
             invalidity_date: None,
         };
-        let number = u64::try_from(self.issued.unix_timestamp()).unwrap_or_default();
         let params = CertificateRevocationListParams {
             this_update: self.issued,
             next_update: self.next,
-            crl_number: SerialNumber::from(number),
+            crl_number: SerialNumber::from(self.number.clone()),
             issuing_distribution_point: None,
             revoked_certs: self.revoked.iter().map(revoked).collect(),
             key_identifier_method: KeyIdMethod::Sha256,

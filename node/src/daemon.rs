@@ -81,7 +81,8 @@ pub async fn run(
     let tls = NodeTls { charter: charter.clone(), keystore: keystore.clone(), time: time.clone() };
     let client = ClientTls::from(tls.read()?);
     let channel = || dial::channel(&charter, config.broker, client.clone(), Arc::clone(&dialer));
-    let lanes = [channel()?, channel()?, channel()?];
+    let flash = dial::flash_channel(&charter, config.broker, client.clone(), Arc::clone(&dialer))?;
+    let lanes = [flash, channel()?, channel()?];
     let connections =
         Connections { lanes, attachments: dial::channel(&charter, config.broker, client.clone(), dialer)? };
 
@@ -217,8 +218,9 @@ async fn look_after(
     config: Config,
     health: Arc<Health>,
 ) -> Result<(), StoreError> {
-    let (chain_file, _) = tls.keystore.tls();
-    let stamp = || std::fs::metadata(&chain_file).and_then(|found| found.modified()).ok();
+    let (chain_file, key_file) = tls.keystore.tls();
+    // Both: whichever of the two comes first does not fit the other yet.
+    let stamp = || [&chain_file, &key_file].map(|file| std::fs::metadata(file).and_then(|found| found.modified()).ok());
     let mut known = stamp();
     loop {
         tokio::time::sleep(LOOK).await;

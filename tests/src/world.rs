@@ -220,6 +220,23 @@ impl World {
         self.nodes.get(office).map_or(0, Process::id)
     }
 
+    /// What the broker says of itself on its local socket.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn broker_status(&self) -> io::Result<Value> {
+        local::call(&self.directory.join("broker/status.sock"), &json!({}))
+    }
+
+    /// What the broker says that a human should look after; a line that says that it does not answer when it does not.
+    #[must_use]
+    pub fn broker_problems(&self) -> Vec<String> {
+        let lines = |status: Value| -> Vec<String> {
+            status["problems"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+        };
+        self.broker_status().map_or_else(|error| vec![format!("the broker does not answer: {error}")], lines)
+    }
+
     /// `kill -9` of the broker.
     ///
     /// # Errors
