@@ -77,7 +77,7 @@ pub fn run(config: &Config) -> Result<Report, StartError> {
         let mut named: HashMap<[u8; 32], OfficeId> = HashMap::new();
         let state = state.read().unwrap_or_else(PoisonError::into_inner);
         state.each_message(&mut |_, message| {
-            named.extend(message.attachments.iter().map(|name| (*name, message.from)))
+            named.extend(message.attachments.iter().map(|name| (*name, message.from)));
         })?;
         check_attachments(&attachments, &named, &mut report);
     }

@@ -138,8 +138,12 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
     let looking = Arc::new(Semaphore::new(1));
     let service =
         Service { intake, directory_log: directory_committer.clone(), deliverer, index: Arc::clone(&index), looking };
-    let attachment_service =
-        AttachmentService::new(Arc::clone(&attachments), Enrolment(Arc::clone(&directory)), stopping.clone());
+    let attachment_service = AttachmentService::new(
+        Arc::clone(&attachments),
+        Enrolment(Arc::clone(&directory)),
+        Arc::clone(&shares),
+        stopping.clone(),
+    );
     let log_service = LogService {
         directory: Arc::clone(&directory_reader),
         exchange: Arc::clone(&exchange_reader),

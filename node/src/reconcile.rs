@@ -38,7 +38,7 @@ pub async fn run(receiver: Receiver) -> Result<(), StoreError> {
             for (channel, last) in channels {
                 let missing = missing(&receiver, channel, last);
                 let looks = |number: &u64| seen.get(&(channel, *number)).copied().unwrap_or(0);
-                let due = |number: &&u64| looks(number) >= PATIENCE && (looks(number) - PATIENCE) % AGAIN == 0;
+                let due = |number: &&u64| looks(number) >= PATIENCE && (looks(number) - PATIENCE).is_multiple_of(AGAIN);
                 let asked: Vec<u64> = missing.iter().filter(due).copied().collect();
                 now.extend(missing.iter().map(|number| ((channel, *number), looks(number) + 1)));
                 if !asked.is_empty() {

@@ -23,7 +23,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{AttachmentStore, Name};
-use crate::server::Enrolment;
+use crate::{server::Enrolment, share::Shares};
 
 /// Transfers of one office at the same time.
 const TRANSFERS: usize = 8;
@@ -35,6 +35,7 @@ const PART: Duration = Duration::from_secs(90);
 pub struct AttachmentService {
     store: Arc<AttachmentStore>,
     enrolment: Enrolment,
+    shares: Arc<Shares>,
     stopping: watch::Receiver<bool>,
     transfers: Arc<Mutex<HashMap<OfficeId, Arc<Semaphore>>>>,
 }
@@ -50,8 +51,13 @@ fn interrupted<E>(_: E) -> Refusal {
 impl AttachmentService {
     /// The service of a store.
     #[must_use]
-    pub fn new(store: Arc<AttachmentStore>, enrolment: Enrolment, stopping: watch::Receiver<bool>) -> Self {
-        Self { store, enrolment, stopping, transfers: Arc::default() }
+    pub fn new(
+        store: Arc<AttachmentStore>,
+        enrolment: Enrolment,
+        shares: Arc<Shares>,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
+        Self { store, enrolment, shares, stopping, transfers: Arc::default() }
     }
 
     fn transfer(&self, office: OfficeId) -> Result<OwnedSemaphorePermit, Refusal> {
@@ -76,6 +82,7 @@ impl AttachmentService {
 impl attachments_server::Attachments for AttachmentService {
     async fn held(&self, request: Request<wire::HeldRequest>) -> Result<Response<wire::HeldResponse>, Status> {
         let office = self.enrolment.office(&request)?;
+        self.shares.read(office).await?;
         let name = name(&request.into_inner().sha256)?;
         let (size, complete) = self.store.held(office, &name);
         Ok(Response::new(wire::HeldResponse { size, complete }))
@@ -86,6 +93,7 @@ impl attachments_server::Attachments for AttachmentService {
         request: Request<Streaming<wire::UploadPart>>,
     ) -> Result<Response<wire::UploadResponse>, Status> {
         let office = self.enrolment.office(&request)?;
+        self.shares.read(office).await?;
         let _place = self.transfer(office)?;
         let mut parts = request.into_inner();
         let missing = || Refusal::new(RefusalCode::MalformedEnvelope, "there is no first part");
@@ -131,6 +139,7 @@ impl attachments_server::Attachments for AttachmentService {
         request: Request<wire::DownloadRequest>,
     ) -> Result<Response<Self::DownloadStream>, Status> {
         let office = self.enrolment.office(&request)?;
+        self.shares.read(office).await?;
         let place = self.transfer(office)?;
         let request = request.into_inner();
         let unknown = || Refusal::new(RefusalCode::UnknownMessage, "no message of this office names this attachment");

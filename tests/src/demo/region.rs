@@ -121,8 +121,10 @@ fn flood(world: &World, teller: &mut Teller) -> io::Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
     let entered = runtime.enter();
     let (answered, told) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-    for _ in 0..3 {
-        let mut client = ExchangeClient::new(connect(world, FLOODER)?);
+    // As many connections as its own node leaves it, and many calls at once on each.
+    let clients: Vec<_> = (0..4).map(|_| connect(world, FLOODER)).collect::<io::Result<_>>()?;
+    for client in clients.iter().cycle().take(64) {
+        let mut client = ExchangeClient::new(client.clone());
         let (answered, told) = (Arc::clone(&answered), Arc::clone(&told));
         runtime.spawn(async move {
             loop {

@@ -8,7 +8,7 @@ use liaison_log::{
     Hash,
     checkpoint::{CheckpointSigner, VerifiedCheckpoint, key_id, verifier_key},
     journal::{Position, frame},
-    leaf::{Event, ExchangeLeaf, Statement},
+    leaf::{Event, ExchangeLeaf, NonDelivery, RewrapStatement, Statement},
     proof::TlogProof,
     record::SignedMark,
     tiles,
@@ -22,12 +22,14 @@ use liaison_proto::{
     entropy::Entropy,
     envelope::UnverifiedEnvelope,
     header::Header,
-    ids::{LogIndex, MessageId, OfficeId},
+    ids::{Channel, LogIndex, MessageId, OfficeId},
     office::{Office, PublishedKey},
     officer::{SignedCredential, sign_content, verify_content},
+    refusal::{Refusal, RefusalCode, is_signed_refusal},
     seal::{ContentKey, DecryptionKey, Suite},
     sha256,
     sign::{PayloadType, SigningKey, pre_authentication_encoding},
+    stream::ChunkCipher,
     wire,
 };
 use serde_json::{Map, Value, json};
@@ -366,6 +368,71 @@ fn leaves_checkpoints_proofs_and_tiles_are_pinned() {
             "bundle": hex(tiles::encode_bundle(&[accepted, delivered, Bytes::from_static(b"third")]).unwrap()),
             "tile_path_level_0_index_1234067": tiles::tile_path(0, 1_234_067, 256),
             "bundle_path_index_0_width_3": tiles::bundle_path(0, 3),
+        }),
+    );
+}
+
+#[test]
+fn what_becomes_of_a_message_is_pinned() {
+    let statement = RewrapStatement {
+        message_id: id(1),
+        office: "VN-BLO-LCA".parse().unwrap(),
+        recipient: "CN-BLO-HKO".parse().unwrap(),
+        accepted: LogIndex(7),
+        key_sha256: [3; 32],
+        wrap_sha256: [4; 32],
+    };
+    let bytes = statement.encode();
+    assert_eq!(RewrapStatement::parse(&bytes).unwrap(), statement);
+    let signature = Some(SigningKey::from_seed(&[6; 32]).sign(PayloadType::Rewrapped, &bytes));
+    let leaf = |event, marks| ExchangeLeaf { time: NOW, directory_size: 34, marks, event }.encode();
+    let rewrapped = leaf(Event::Rewrapped { statement, bytes: bytes.clone(), signature }, Vec::new());
+    let channel = Channel {
+        from: "VN-BLO-LCA".parse().unwrap(),
+        to: "CN-BLO-HKO".parse().unwrap(),
+        lane: liaison_proto::ids::Lane::Urgent,
+    };
+    let given_up = NonDelivery {
+        message_id: id(1),
+        recipient: channel.to,
+        reason: wire::NonDeliveryReason::Withdrawn,
+        accepted: LogIndex(7),
+        channel,
+        number: 2,
+    };
+    let given_up = leaf(Event::NonDelivery(given_up), vec![wire::Mark::StaleRevocation]);
+    for leaf in [&rewrapped, &given_up] {
+        assert_eq!(&ExchangeLeaf::parse(leaf).unwrap().encode(), leaf, "a leaf reads back as another");
+    }
+    let envelope: Value = serde_json::from_str(
+        &fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../proto/vectors/envelope.json")).unwrap(),
+    )
+    .unwrap();
+    let envelope = wire::Envelope::decode(unhex(&envelope["envelope"]).as_slice()).unwrap();
+    let header = Header::parse(envelope.header).unwrap();
+    let evidence = SigningKey::from_seed(&[12; 32]);
+    let refusal = Refusal::new(RefusalCode::TooOld, "example").signed(&header, NOW, &evidence).signed.unwrap();
+    assert!(is_signed_refusal(&refusal, &header, "TOO_OLD", &evidence.verifying_key()));
+    // Two chunks: the first one full, the last one not.
+    let key = ContentKey::from_bytes([8; 32]);
+    let mut cipher = ChunkCipher::new(&key, 1).unwrap();
+    let (mut first, mut last) = (vec![1; liaison_proto::limits::CHUNK_BYTES], b"end".to_vec());
+    cipher.seal(&mut first, false).unwrap();
+    cipher.seal(&mut last, true).unwrap();
+    pinned(
+        "aftermath.json",
+        &json!({
+            "rewrap_statement": hex(&bytes),
+            "rewrapped_leaf": hex(&rewrapped),
+            "non_delivery_leaf": hex(&given_up),
+            "evidence_seed": hex([12; 32]),
+            "refusal_of_envelope_json": hex(refusal.encode_to_vec()),
+            "content_key": hex([8; 32]),
+            "attachment_1_of_65536_times_01_and_end": {
+                "sha256": hex(sha256(&[&first, &last])),
+                "tag_of_the_first_chunk": hex(&first[liaison_proto::limits::CHUNK_BYTES..]),
+                "last_chunk": hex(&last),
+            },
         }),
     );
 }
