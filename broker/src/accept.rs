@@ -11,6 +11,7 @@ use std::{
 };
 
 use liaison_link::{
+    dial::tune,
     time::FlooredTime,
     tls::{ALPN_H2, Identity, TlsError, provider, roots},
 };
@@ -205,7 +206,7 @@ impl Door {
     }
 
     async fn authenticate(&self, stream: TcpStream, place: AddressPlace) -> io::Result<Connection> {
-        stream.set_nodelay(true)?;
+        tune(&stream)?;
         // Whoever says nothing takes no turn, and one address takes its own share of them: nobody waits for silent peers.
         let hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
         let hello = tokio::time::timeout(HELLO_TIMEOUT, hello).await.map_err(io::Error::other)??;

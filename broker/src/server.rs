@@ -153,6 +153,7 @@ async fn read_submissions(
             }
         };
         let Some(envelope) = request.envelope else {
+            intake.shares.take_patiently(office, Lane::Bulk, 0).await;
             place.send(Err(no_envelope()));
             continue;
         };
@@ -167,10 +168,11 @@ impl exchange_server::Exchange for Service {
     async fn submit(&self, request: Request<wire::SubmitRequest>) -> Result<Response<wire::SubmitResponse>, Status> {
         let office = office(&request)?;
         let _place = self.intake.shares.call(office).await.inspect_err(|refusal| note(office, refusal))?;
-        let envelope = request.into_inner().envelope.ok_or_else(no_envelope)?;
-        let (lane, bytes) = Intake::weight(&envelope);
+        // Its share first, whatever it is: a refusal costs the broker time, too.
+        let envelope = request.into_inner().envelope;
+        let (lane, bytes) = envelope.as_ref().map_or((Lane::Bulk, 0), Intake::weight);
         self.intake.shares.take(office, lane, bytes).await.inspect_err(|refusal| note(office, refusal))?;
-        let taken = self.intake.take(office, envelope);
+        let taken = self.intake.take(office, envelope.ok_or_else(no_envelope)?);
         let receipt = self.intake.answer(taken).await?;
         Ok(Response::new(wire::SubmitResponse { receipt: Some(receipt) }))
     }

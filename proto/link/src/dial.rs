@@ -21,6 +21,21 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(60);
 const FLASH_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 
+/// What the system takes of a connection before the network has room for it, bytes: it would take hundreds of KiB, and on
+/// a slow line nothing could overtake them, not even the answer to a ping.
+const UNSENT: u32 = 16 * 1024;
+
+/// Sets what both ends of every connection have: nothing waits to be sent together, and little waits in the system.
+///
+/// # Errors
+/// When the system refuses.
+pub fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    #[cfg(target_os = "linux")]
+    socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT)?;
+    Ok(())
+}
+
 /// A future connection.
 pub type Connecting = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 
@@ -33,7 +48,7 @@ pub fn tcp() -> Dialer {
     Arc::new(|address| {
         Box::pin(async move {
             let stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
+            tune(&stream)?;
             Ok(stream)
         })
     })

@@ -128,8 +128,8 @@ fn flood(world: &World, teller: &mut Teller) -> io::Result<()> {
         let (answered, told) = (Arc::clone(&answered), Arc::clone(&told));
         runtime.spawn(async move {
             loop {
-                let refusal =
-                    client.submit(SubmitRequest::default()).await.err().as_ref().and_then(Refusal::from_status);
+                let status = client.submit(SubmitRequest::default()).await.err();
+                let refusal = status.as_ref().and_then(Refusal::from_status);
                 answered.fetch_add(1, Ordering::Relaxed);
                 if refusal.is_some_and(|refusal| refusal.code == RefusalCode::TooMany) {
                     told.fetch_add(1, Ordering::Relaxed);
