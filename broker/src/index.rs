@@ -14,6 +14,8 @@ use std::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
+    time::Duration,
 };
 
 use liaison_log::index::{Applied, Batch, Index, IndexError, MessageState, ROW_VERSION};
@@ -28,6 +30,9 @@ const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 const SMALL_BYTES: u64 = 64 * 1024 * 1024;
 /// How much larger than its rows a directory may grow.
 const GROWTH: u64 = 6;
+/// How often, and after which pause, it is looked whether the lock of an index that was just closed is free.
+const LOCK_LOOKS: u32 = 60;
+const LOCK_LOOK: Duration = Duration::from_millis(50);
 /// Rows copied under one lock.
 const COPIED_AT_ONCE: usize = 512;
 const POSITION: &[u8] = b"p";
@@ -95,12 +100,23 @@ fn directory(root: &Path, number: u64) -> PathBuf {
     root.join(format!("{number:06}"))
 }
 
-/// Opening may panic on what a crash left; a rebuilt index never does.
+/// Opening may panic on what a crash left; a rebuilt index never does. sled's own threads let go of the file's lock a
+/// moment after the last handle was dropped: a good index must not be taken for a broken one because of that.
 fn open_db(path: &Path) -> Result<sled::Db, IndexError> {
     let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-    catch_unwind(AssertUnwindSafe(|| config.open()))
-        .unwrap_or_else(|_| Err(sled::Error::Unsupported("opening panicked".into())))
-        .map_err(failed)
+    let mut left = LOCK_LOOKS;
+    loop {
+        let opened = catch_unwind(AssertUnwindSafe(|| config.open()))
+            .unwrap_or_else(|_| Err(sled::Error::Unsupported("opening panicked".into())));
+        match opened {
+            // It has no kind of its own.
+            Err(sled::Error::Io(error)) if left > 0 && error.to_string().contains("acquire lock") => {
+                left -= 1;
+                thread::sleep(LOCK_LOOK);
+            }
+            opened => return opened.map_err(failed),
+        }
+    }
 }
 
 /// Flushes, then syncs the file: sled's own flush is no sync.
