@@ -3,69 +3,19 @@
 //! The country's CA is chosen from the name that the certificate presents, *before* the chain is validated: a CA is
 //! trusted for its own country only, whatever its certificate says. The subject is ignored.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
-use liaison_link::tls::{TlsError, provider, roots};
-use liaison_proto::{
-    charter::Charter,
-    ids::{Country, OfficeId},
-};
+use liaison_link::tls::{TlsError, provider};
+use liaison_proto::{charter::Charter, ids::Country};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
     client::danger::HandshakeSignatureValid,
-    crypto::CryptoProvider,
-    pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime},
-    server::{
-        WebPkiClientVerifier,
-        danger::{ClientCertVerified, ClientCertVerifier},
-    },
+    pki_types::{CertificateDer, UnixTime},
+    server::danger::{ClientCertVerified, ClientCertVerifier},
 };
-use x509_parser::{extensions::GeneralName, parse_x509_certificate};
 
-use crate::revocation::Revocations;
-
-/// Who is at the other end of a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Party {
-    /// A member country's office.
-    Office(OfficeId),
-    /// An auditor, by name.
-    Auditor(String),
-}
-
-impl fmt::Display for Party {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Office(office) => office.fmt(f),
-            Self::Auditor(name) => write!(f, "auditor {name}"),
-        }
-    }
-}
-
-/// The party that a certificate claims to be: exactly one name, a DNS name of the charter's domain, for a TLS client.
-#[must_use]
-pub fn claimed_party(certificate: &[u8], charter: &Charter) -> Option<Party> {
-    let (rest, certificate) = parse_x509_certificate(certificate).ok()?;
-    let usage = certificate.extended_key_usage().ok()??;
-    let names = &certificate.subject_alternative_name().ok()??.value.general_names;
-    let [GeneralName::DNSName(name)] = names.as_slice() else { return None };
-    if !rest.is_empty() || !usage.value.client_auth || usage.value.any {
-        return None;
-    }
-    let file = charter.file();
-    if let Some(auditor) = name.strip_suffix(&format!(".audit.{}", file.domain)) {
-        return file.auditors.names.iter().find(|known| *known == auditor).cloned().map(Party::Auditor);
-    }
-    OfficeId::from_dns_name(name, &file.domain)
-        .filter(|office| charter.country(office.country()).is_some())
-        .map(Party::Office)
-}
-
-/// Serial number of a certificate, as revocation lists name it.
-#[must_use]
-pub fn serial_number(certificate: &[u8]) -> Option<Vec<u8>> {
-    crate::revocation::serial(certificate)
-}
+pub use crate::party::{Party, claimed_party, serial_number};
+use crate::revocation::{Revocations, client_verifier};
 
 /// Verifies client certificates by the CA of the country that the certificate's own name belongs to.
 #[derive(Debug)]
@@ -73,23 +23,6 @@ pub struct CountryVerifier {
     charter: Charter,
     countries: BTreeMap<Country, Arc<dyn ClientCertVerifier>>,
     auditors: Arc<dyn ClientCertVerifier>,
-}
-
-/// The verifier of one CA's certificates, with its list.
-///
-/// # Errors
-/// When the CA is not usable, or the list cannot be enforced.
-pub(crate) fn client_verifier(
-    ca_pem: &str,
-    list: Option<CertificateRevocationListDer<'static>>,
-    provider: &Arc<CryptoProvider>,
-) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    let roots = Arc::new(roots(ca_pem, "a CA in the charter")?);
-    let mut builder = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider));
-    if let Some(list) = list {
-        builder = builder.with_crls([list]).only_check_end_entity_revocation().allow_unknown_revocation_status();
-    }
-    builder.build().map_err(|e| TlsError::Rustls(Error::General(e.to_string())))
 }
 
 impl CountryVerifier {

@@ -15,6 +15,7 @@ use liaison_proto::{
     clock::Clock,
     directory::Directory,
     envelope::UnverifiedEnvelope,
+    evidence::sign_refusal,
     header::Header,
     ids::{Lane, OfficeId},
     refusal::{Refusal, RefusalCode},
@@ -172,7 +173,7 @@ impl Intake {
         if refusal.retry_after.is_some() {
             return refusal;
         }
-        refusal.signed(header, self.clock.now(), &self.evidence_key)
+        sign_refusal(refusal, header, self.clock.now(), &self.evidence_key)
     }
 
     /// The answer to an envelope, once there is one.

@@ -29,6 +29,7 @@ pub mod intake;
 pub mod log_service;
 pub mod numbers;
 pub mod operations;
+pub mod party;
 pub mod queue;
 pub mod reload;
 pub mod revocation;

@@ -4,16 +4,21 @@
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
-use liaison_link::tls::provider;
+use liaison_link::tls::{TlsError, provider, roots};
 use liaison_proto::{
     charter::Charter,
     clock::{DAY_MS, HOUR_MS, UnixMillis},
     failure::chain,
 };
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, pem::PemObject as _};
-use x509_parser::{parse_x509_certificate, parse_x509_crl, prelude::FromDer as _};
+use rustls::{
+    Error,
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, CertificateRevocationListDer, pem::PemObject as _},
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+};
+use x509_parser::{parse_x509_certificate, parse_x509_crl};
 
-use crate::identity::{Party, client_verifier};
+use crate::party::Party;
 
 /// A list with more than that is not read, bytes.
 const MAX_BYTES: u64 = 8 * 1024 * 1024;
@@ -154,8 +159,19 @@ impl Revocations {
     }
 }
 
-/// Parses a DER certificate's serial number.
-pub(crate) fn serial(certificate: &[u8]) -> Option<Vec<u8>> {
-    let (_, certificate) = x509_parser::certificate::X509Certificate::from_der(certificate).ok()?;
-    Some(certificate.raw_serial().to_vec())
+/// The verifier of one CA's certificates, with its list.
+///
+/// # Errors
+/// When the CA is not usable, or the list cannot be enforced.
+pub(crate) fn client_verifier(
+    ca_pem: &str,
+    list: Option<CertificateRevocationListDer<'static>>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let roots = Arc::new(roots(ca_pem, "a CA in the charter")?);
+    let mut builder = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider));
+    if let Some(list) = list {
+        builder = builder.with_crls([list]).only_check_end_entity_revocation().allow_unknown_revocation_status();
+    }
+    builder.build().map_err(|e| TlsError::Rustls(Error::General(e.to_string())))
 }

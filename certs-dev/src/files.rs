@@ -1,24 +1,16 @@
 //! Writing what was made: private files with mode 0600, nothing ever overwritten.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
 use liaison_proto::key_file::write_private;
 
-use crate::{CertsError, authority::Issued};
+use crate::{CertsError, authority::Issued, io_error};
 
 /// Writes `tls.pem` and `tls.key` into a directory.
 pub(crate) fn write_tls(directory: &Path, issued: &Issued) -> Result<(), CertsError> {
     create_dir(directory)?;
     write_file(&directory.join("tls.pem"), issued.certificate.as_bytes())?;
     private_file(&directory.join("tls.key"), issued.key.as_bytes())
-}
-
-pub(crate) fn io_error(path: &Path) -> impl FnOnce(std::io::Error) -> CertsError {
-    let path: PathBuf = path.to_path_buf();
-    |source| CertsError::Io { path, source }
 }
 
 pub(crate) fn create_dir(path: &Path) -> Result<(), CertsError> {

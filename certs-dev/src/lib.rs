@@ -50,3 +50,9 @@ pub enum CertsError {
     #[error("the charter made is not good")]
     Charter(#[from] CharterError),
 }
+
+/// A file that could not be read or written.
+pub(crate) fn io_error(path: &std::path::Path) -> impl FnOnce(io::Error) -> CertsError {
+    let path = path.to_path_buf();
+    |source| CertsError::Io { path, source }
+}

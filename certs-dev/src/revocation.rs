@@ -6,7 +6,7 @@ use liaison_proto::ids::Country;
 use rcgen::{CertificateRevocationListParams, KeyIdMethod, RevocationReason, RevokedCertParams, SerialNumber};
 use time::{Duration, OffsetDateTime};
 
-use crate::{CertsError, authority::issuer, files::io_error};
+use crate::{CertsError, authority::issuer, io_error};
 
 /// Days until the next list is due.
 pub const LIST_DAYS: i64 = 30;

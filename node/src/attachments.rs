@@ -23,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use crate::state::State;
 
 pub mod downloads;
+pub mod uploaded;
 pub mod uploads;
 
 /// SHA-256 of a ciphertext.

@@ -22,7 +22,7 @@ use liaison_proto::{
 };
 
 use crate::{
-    attachments::{AttachmentFiles, downloads, uploads, uploads::Uploads},
+    attachments::{AttachmentFiles, downloads, uploaded::Uploads, uploads},
     attest,
     compose::Composer,
     config::Config,

@@ -17,7 +17,7 @@ use liaison_proto::{
 use tonic::transport::Channel;
 
 use crate::{
-    attachments::uploads::Uploads,
+    attachments::uploaded::Uploads,
     health::Health,
     log_view::{LogView, ViewError},
     record::{Alarm, NodeRecord},

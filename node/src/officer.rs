@@ -1,5 +1,6 @@
 //! The officers' command line: asks the node over its local socket and prints what it answers.
 
+mod answer;
 mod attach;
 pub mod cli;
 pub mod output;

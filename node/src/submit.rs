@@ -10,9 +10,10 @@ use liaison_log::{
 };
 use liaison_proto::{
     Bytes,
+    evidence::is_signed_refusal,
     header::Header,
     ids::{Lane, MessageId},
-    refusal::{Refusal, RefusalCode, is_signed_refusal},
+    refusal::{Refusal, RefusalCode},
     wire::{self, submit_answer::Answer},
 };
 use tokio::{sync::mpsc, time::Instant};

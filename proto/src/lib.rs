@@ -17,6 +17,7 @@ pub mod clock;
 pub mod directory;
 pub mod entropy;
 pub mod envelope;
+pub mod evidence;
 pub mod failure;
 pub mod header;
 pub mod ids;

@@ -7,13 +7,7 @@ use prost::Message as _;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::{
-    Bytes,
-    clock::UnixMillis,
-    header::Header,
-    sign::{PayloadType, SigningKey, VerifyingKey},
-    wire,
-};
+use crate::wire;
 
 /// Domain of the `google.rpc.ErrorInfo` that carries a refusal code.
 pub const DOMAIN: &str = "liaison";
@@ -187,32 +181,6 @@ impl Refusal {
         let (code, detail) = (self.code.to_string(), self.detail.clone());
         wire::RefusalAnswer { code, detail, retry_after_ms, signed: self.signed.as_deref().cloned() }
     }
-
-    /// Signs a final refusal of an envelope whose office signature was verified.
-    #[must_use]
-    pub fn signed(self, header: &Header, at: UnixMillis, evidence_key: &SigningKey) -> Self {
-        let statement = wire::RefusalStatement {
-            message_id: Bytes::copy_from_slice(header.core().message_id.as_bytes()),
-            office: header.core().from.to_string(),
-            header_sha256: Bytes::copy_from_slice(&header.sha256()),
-            code: self.code.to_string(),
-            at_ms: at.0,
-        };
-        let statement = Bytes::from(statement.encode_to_vec());
-        let signature = Some(evidence_key.sign(PayloadType::Refusal, &statement));
-        Self { signed: Some(Box::new(wire::SignedRefusal { statement, signature })), ..self }
-    }
-}
-
-/// Whether a signed refusal is the charter's broker's, of exactly this header and code.
-#[must_use]
-pub fn is_signed_refusal(signed: &wire::SignedRefusal, header: &Header, code: &str, evidence: &VerifyingKey) -> bool {
-    let Ok(statement) = wire::RefusalStatement::decode(signed.statement.clone()) else { return false };
-    evidence.verify(PayloadType::Refusal, &signed.statement, signed.signature.as_ref()).is_ok()
-        && statement.message_id[..] == header.core().message_id.as_bytes()[..]
-        && statement.office == header.core().from.to_string()
-        && statement.header_sha256[..] == header.sha256()[..]
-        && statement.code == code
 }
 
 /// Whether a status is a refusal in our domain that says nothing of trying again: final, also when its code is of a

@@ -1,67 +1,23 @@
 //! Attachments go to the broker before the message that names them, on a connection of their own, and go on after any
 //! break from where the broker's copy ends.
 
-use std::{
-    collections::{HashMap, HashSet},
-    io::SeekFrom,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, io::SeekFrom, time::Duration};
 
 use liaison_log::remote::within;
 use liaison_proto::{Bytes, ids::MessageId, limits, refusal::Refusal, wire};
 use tokio::{
     io::{AsyncReadExt as _, AsyncSeekExt as _},
-    sync::{mpsc, watch},
+    sync::mpsc,
     time::Instant,
 };
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{AttachmentFiles, Name};
-use crate::{link::Link, retry::Backoff, state::State, store::StoreError};
+use crate::{link::Link, retry::Backoff, store::StoreError};
 
 const CALL: Duration = Duration::from_secs(30);
 /// Longest upload before the connection is looked at again: 2 GiB at 2 Mbit/s; what was sent is not lost.
 const WHOLE: Duration = Duration::from_secs(3 * 60 * 60);
-
-/// Which messages' attachments the broker has, as far as this process knows.
-#[derive(Clone, Debug)]
-pub struct Uploads {
-    done: Arc<Mutex<HashSet<MessageId>>>,
-    changed: watch::Sender<u64>,
-}
-
-impl Default for Uploads {
-    fn default() -> Self {
-        Self { done: Arc::default(), changed: watch::Sender::new(0) }
-    }
-}
-
-impl Uploads {
-    /// Whether a message of the outbox may leave: it has no attachments, or the broker has them.
-    #[must_use]
-    pub fn are_done(&self, state: &State, id: MessageId) -> bool {
-        let none = state.outgoing.get(&id).is_some_and(|o| o.header.commitments().attachments.is_empty());
-        none || self.done.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
-    }
-
-    /// The broker says that it has not got them after all.
-    pub fn again(&self, id: MessageId) {
-        self.done.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-        self.changed.send_modify(|n| *n += 1);
-    }
-
-    fn set_done(&self, id: MessageId) {
-        self.done.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
-        self.changed.send_modify(|n| *n += 1);
-    }
-
-    /// Tells when something changed.
-    #[must_use]
-    pub fn changes(&self) -> watch::Receiver<u64> {
-        self.changed.subscribe()
-    }
-}
 
 /// Uploads what messages of the outbox name, until the store stops.
 ///

@@ -14,7 +14,7 @@ use liaison_link::{
 };
 use serde_json::{Value, json};
 
-use super::cli::{answered, sent};
+use super::answer::{answered, sent};
 
 fn open(path: &Path) -> io::Result<(Value, fs::File)> {
     let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));

@@ -16,7 +16,10 @@ use liaison_link::{
 };
 use serde_json::{Value, json};
 
-use super::{attach, output, passphrase};
+use super::{
+    answer::{answered, sent},
+    attach, output, passphrase,
+};
 
 /// Send, read and answer messages of your office.
 #[derive(Debug, Parser)]
@@ -237,14 +240,6 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-pub(super) fn sent(answer: &Value) -> String {
-    let message = answer["message"].as_str().unwrap_or_default();
-    match answer["leaves_at"].as_str() {
-        Some(at) => format!("{message}\nleaves at {at}; until then liaison withdraw takes it back unseen\n"),
-        None => format!("{message}\n"),
-    }
-}
-
 fn taken_back(answer: &Value) -> String {
     let text = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
     format!("{}\ntaken back: {}\n", text("message"), text("taken_back"))
@@ -263,38 +258,6 @@ fn read_file(path: &Path) -> std::io::Result<String> {
 
 fn call(socket: &Path, json: bool, request: &Value) -> Result<Value, ExitCode> {
     answered(socket, json, request, local::call(socket, request))
-}
-
-/// The node's answer, or why there is none, said as an exit code.
-pub(super) fn answered(
-    socket: &Path,
-    json: bool,
-    request: &Value,
-    answer: std::io::Result<Value>,
-) -> Result<Value, ExitCode> {
-    let answer = answer.map_err(|error| {
-        // The node may have taken the request before it went away.
-        let sent = ["send", "reply", "take-back"].iter().any(|op| request["op"] == *op);
-        let advice = if sent { "; look into the outbox before sending again" } else { "" };
-        let message = format!("no node answers on {}: {error}{advice}", socket.display());
-        if json {
-            println!("{:#}", json!({"error": "unreachable", "message": message}));
-        } else {
-            eprintln!("liaison: {message}");
-        }
-        ExitCode::from(exit::UNREACHABLE)
-    })?;
-    let Some(kind) = answer["error"].as_str() else { return Ok(answer) };
-    if json {
-        println!("{answer:#}");
-    } else {
-        eprint!("liaison: {}", output::failure(&answer));
-    }
-    Err(ExitCode::from(match kind {
-        "refused" => exit::REFUSED,
-        "locked" => exit::LOCKED,
-        _ => exit::FAILED,
-    }))
 }
 
 fn ask(socket: &Path, json: bool, request: &Value, print: fn(&Value) -> String) -> ExitCode {

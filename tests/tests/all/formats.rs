@@ -21,11 +21,12 @@ use liaison_proto::{
     clock::UnixMillis,
     entropy::Entropy,
     envelope::UnverifiedEnvelope,
+    evidence::{is_signed_refusal, sign_refusal},
     header::Header,
     ids::{Channel, LogIndex, MessageId, OfficeId},
     office::{Office, PublishedKey},
     officer::{SignedCredential, sign_content, verify_content},
-    refusal::{Refusal, RefusalCode, is_signed_refusal},
+    refusal::{Refusal, RefusalCode},
     seal::{ContentKey, DecryptionKey, Suite},
     sha256,
     sign::{PayloadType, SigningKey, pre_authentication_encoding},
@@ -411,7 +412,7 @@ fn what_becomes_of_a_message_is_pinned() {
     let envelope = wire::Envelope::decode(unhex(&envelope["envelope"]).as_slice()).unwrap();
     let header = Header::parse(envelope.header).unwrap();
     let evidence = SigningKey::from_seed(&[12; 32]);
-    let refusal = Refusal::new(RefusalCode::TooOld, "example").signed(&header, NOW, &evidence).signed.unwrap();
+    let refusal = sign_refusal(Refusal::new(RefusalCode::TooOld, "example"), &header, NOW, &evidence).signed.unwrap();
     assert!(is_signed_refusal(&refusal, &header, "TOO_OLD", &evidence.verifying_key()));
     // Two chunks: the first one full, the last one not.
     let key = ContentKey::from_bytes([8; 32]);

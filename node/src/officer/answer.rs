@@ -1,0 +1,49 @@
+//! What the node answered, or why it did not, said on the terminal and as an exit code.
+
+use std::{path::Path, process::ExitCode};
+
+use liaison_link::process::exit;
+use serde_json::{Value, json};
+
+use super::output;
+
+/// A message that was sent.
+pub(super) fn sent(answer: &Value) -> String {
+    let message = answer["message"].as_str().unwrap_or_default();
+    match answer["leaves_at"].as_str() {
+        Some(at) => format!("{message}\nleaves at {at}; until then liaison withdraw takes it back unseen\n"),
+        None => format!("{message}\n"),
+    }
+}
+
+/// The node's answer, or why there is none, said as an exit code.
+pub(super) fn answered(
+    socket: &Path,
+    json: bool,
+    request: &Value,
+    answer: std::io::Result<Value>,
+) -> Result<Value, ExitCode> {
+    let answer = answer.map_err(|error| {
+        // The node may have taken the request before it went away.
+        let sent = ["send", "reply", "take-back"].iter().any(|op| request["op"] == *op);
+        let advice = if sent { "; look into the outbox before sending again" } else { "" };
+        let message = format!("no node answers on {}: {error}{advice}", socket.display());
+        if json {
+            println!("{:#}", json!({"error": "unreachable", "message": message}));
+        } else {
+            eprintln!("liaison: {message}");
+        }
+        ExitCode::from(exit::UNREACHABLE)
+    })?;
+    let Some(kind) = answer["error"].as_str() else { return Ok(answer) };
+    if json {
+        println!("{answer:#}");
+    } else {
+        eprint!("liaison: {}", output::failure(&answer));
+    }
+    Err(ExitCode::from(match kind {
+        "refused" => exit::REFUSED,
+        "locked" => exit::LOCKED,
+        _ => exit::FAILED,
+    }))
+}
