@@ -145,8 +145,9 @@ fn a_large_attachment_survives_kills_on_its_way_and_is_never_whole_in_memory() {
     assert!(world.office(LAO_CAI).sees(&first, &["DELIVERED"]));
     let before = idle(&world);
     // Sealed attachments have 16 bytes more a chunk: 2 GiB is the limit with them.
-    let size = (mebibytes << 20) - 64 * 1024;
+    let size = (mebibytes - 1) << 20;
     let sent = sends_with(&world, LAO_CAI, &[("phim.bin", size)], &mut Noise(7, size), false);
+    assert!(sent["error"].is_null(), "{sent}");
     let message = sent["message"].as_str().unwrap_or_else(|| panic!("{sent}")).to_owned();
     let part = |world: &World| {
         let parts =
