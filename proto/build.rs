@@ -9,7 +9,7 @@ const REDACTED: [&str; 3] = ["Plaintext", "OfficerSignature", "OfficerCredential
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let files = ["envelope", "officer", "leaf", "receipt", "exchange", "log", "directory"]
+    let files = ["envelope", "officer", "leaf", "receipt", "exchange", "log", "directory", "repair"]
         .map(|name| format!("liaison/exchange/v1/{name}.proto"));
     let descriptors = protox::compile(files, ["proto"])?;
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);

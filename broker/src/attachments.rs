@@ -159,6 +159,15 @@ impl AttachmentStore {
         }
     }
 
+    /// An attachment came whole. When a message of this office was accepted that names it, it had been lost, and is kept
+    /// at once.
+    fn settle(&self, office: OfficeId, name: Name) {
+        let named = self.lock().get(&name).is_some_and(|kept| kept.parties.contains(&office));
+        if named {
+            self.keep(name, office, &[]);
+        }
+    }
+
     /// Takes the names from the rows of accepted messages, at a start.
     ///
     /// # Errors

@@ -56,7 +56,7 @@ pub fn run(config: &Config) -> Result<Report, StartError> {
     }
     let _lock = lock_directory(&config.data).map_err(io_failed("locking the data directory"))?;
     let mut report = Report::default();
-    let (sequencer, directory) = DirectorySequencer::new(charter.clone());
+    let (sequencer, directory) = DirectorySequencer::new(charter.clone(), Arc::default());
     let directory_config = log_config(config, "directory", &config.directory_log_key, charter.directory_log())?;
     let checked = check(directory_config, sequencer);
     report.read.push(format!("directory log: {} entries", checked.entries));
@@ -66,7 +66,8 @@ pub fn run(config: &Config) -> Result<Report, StartError> {
     let index = Arc::new(MemoryIndex::default());
     let attachments = Arc::new(AttachmentStore::read_only(&config.data.join("attachments")));
     let state = ExchangeState::open(Box::new(Arc::clone(&index)))?;
-    let sequencer = ExchangeSequencer::new(state, directory, Arc::new(Queue::default()), Arc::clone(&attachments));
+    let sequencer =
+        ExchangeSequencer::new(state, directory, Arc::new(Queue::default()), Arc::clone(&attachments), Arc::default());
     let state = sequencer.state();
     let exchange_config = log_config(config, "exchange", &config.exchange_log_key, charter.exchange_log())?;
     let checked = check(exchange_config, sequencer);

@@ -56,6 +56,8 @@ pub struct Config {
     pub kibibytes_per_second: NonZeroU32,
     #[serde(default = "defaults::calls")]
     pub calls_per_office: usize,
+    #[serde(default = "defaults::restored")]
+    pub restored_grace_seconds: u32,
     #[serde(default = "defaults::attachments")]
     pub attachment_gibibytes_per_office: u32,
 }
@@ -84,6 +86,7 @@ mod defaults {
         burst: NonZeroU32 = nonzero(2000);
         kibibytes: NonZeroU32 = nonzero(8192);
         calls: usize = 256;
+        restored: u32 = 600;
         attachments: u32 = 32;
     }
 

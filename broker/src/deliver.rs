@@ -17,7 +17,11 @@ use liaison_proto::{
 use tokio::sync::{Semaphore, mpsc, watch};
 use tonic::{Status, Streaming};
 
-use crate::queue::{Queue, Stream, Turn};
+use crate::{
+    gate::Gate,
+    holding::Holding,
+    queue::{Queue, Stream, Turn},
+};
 
 /// Items read ahead on a stream: one is on its way while the next is read. The rest of the credit waits on the disk.
 const READ_AHEAD: usize = 2;
@@ -29,6 +33,10 @@ pub struct Deliverer {
     pub reader: Arc<LogReader>,
     /// What waits.
     pub queue: Arc<Queue>,
+    /// Closed while entries are missing.
+    pub gate: Arc<Gate>,
+    /// What cannot wait meanwhile.
+    pub holding: Arc<Holding>,
     /// Turns true when the broker stops.
     pub stopping: watch::Receiver<bool>,
 }
@@ -86,9 +94,15 @@ impl Deliverer {
         let (changes, turn) = (self.queue.changes(office), self.queue.turn(office, Stream::Receive(lane)));
         let granted = Arc::new(Semaphore::new(credit.min(limits::CREDIT) as usize));
         let granting = Ends(tokio::spawn(grant(requests, Arc::clone(&granted))).abort_handle());
-        let mut sent: Option<LogIndex> = None;
+        let (mut sent, mut held): (Option<LogIndex>, usize) = (None, 0);
         let next = move |this: &Self| {
             let _with_the_stream = &granting;
+            if !this.gate.is_open() {
+                // What is proven under an old checkpoint would look like a rollback; what cannot wait goes unproven.
+                let (place, envelope) = this.holding.next(office, lane, held)?;
+                held = place + 1;
+                return Some(Ok(wire::Delivery { envelope: Some(envelope), receipt: None }));
+            }
             let index = this.queue.next_waiting(office, lane, sent)?;
             sent = Some(index);
             Some(this.delivery(index))
@@ -104,6 +118,9 @@ impl Deliverer {
         let (changes, turn) = (self.queue.changes(office), self.queue.turn(office, Stream::Evidence));
         let mut cursor = from;
         let next = move |this: &Self| {
+            if !this.gate.is_open() {
+                return None;
+            }
             let index = this.queue.next_evidence(office, cursor)?;
             cursor = LogIndex(index.0 + 1);
             Some(this.item(office, index))
@@ -142,6 +159,7 @@ impl Deliverer {
             None => true,
         };
         let mut paid = false;
+        let mut gate = self.gate.changes();
         loop {
             // Credit and place first: what is read into memory can be handed over.
             let place = tokio::select! {
@@ -152,6 +170,7 @@ impl Deliverer {
             let Some(place) = place else { return };
             paid = true;
             changes.mark_unchanged();
+            gate.mark_unchanged();
             match next(&self) {
                 Some(Ok(item)) => {
                     place.send(Ok(item));
@@ -164,6 +183,7 @@ impl Deliverer {
                     drop(place);
                     tokio::select! {
                         changed = changes.changed() => if changed.is_err() { return },
+                        _ = gate.changed() => {}
                         () = items.closed() => return,
                         () = turn.over() => return,
                         _ = self.stopping.wait_for(|stopping| *stopping) => return,

@@ -20,6 +20,20 @@ use liaison_proto::{
     wire::{self, directory_record::Record},
 };
 
+use crate::{
+    gate::{Gate, repairing},
+    repair::Restored,
+};
+
+/// What may be entered into the directory log.
+#[derive(Debug)]
+pub enum DirectoryEvent {
+    /// A record.
+    Publish(Box<wire::DirectoryRecord>),
+    /// An entry that was lost and handed back.
+    Restore(Restored),
+}
+
 /// The state of the directory log.
 pub struct DirectorySequencer {
     /// With entries that may not be durable yet.
@@ -27,6 +41,8 @@ pub struct DirectorySequencer {
     /// Durable entries only: what admission judges by.
     published: Arc<RwLock<Directory>>,
     known: HashMap<[u8; 32], LogIndex>,
+    /// Closed while entries are missing: only those are entered then.
+    gate: Arc<Gate>,
     /// When each office's newest KEY records were entered.
     keys: HashMap<OfficeId, VecDeque<UnixMillis>>,
 }
@@ -59,10 +75,11 @@ impl DirectorySequencer {
 impl DirectorySequencer {
     /// A sequencer of an empty log; recovery fills it. The handle shows durable entries only.
     #[must_use]
-    pub fn new(charter: Charter) -> (Self, Arc<RwLock<Directory>>) {
+    pub fn new(charter: Charter, gate: Arc<Gate>) -> (Self, Arc<RwLock<Directory>>) {
         let pending = Directory::new(charter);
         let published = Arc::new(RwLock::new(pending.clone()));
-        (Self { pending, published: Arc::clone(&published), known: HashMap::new(), keys: HashMap::new() }, published)
+        let (known, keys) = (HashMap::new(), HashMap::new());
+        (Self { pending, published: Arc::clone(&published), known, gate, keys }, published)
     }
 }
 
@@ -71,9 +88,14 @@ fn record_sha256(record: &wire::DirectoryRecord) -> [u8; 32] {
 }
 
 impl Sequencer for DirectorySequencer {
-    type Event = wire::DirectoryRecord;
+    type Event = DirectoryEvent;
 
-    fn sequence(&mut self, record: wire::DirectoryRecord, at: Moment) -> Sequenced {
+    fn sequence(&mut self, event: DirectoryEvent, at: Moment) -> Sequenced {
+        let record = match event {
+            DirectoryEvent::Restore(restored) => return restored.at(at),
+            DirectoryEvent::Publish(_) if !self.gate.is_open() => return Sequenced::Refused(repairing()),
+            DirectoryEvent::Publish(record) => *record,
+        };
         if let Some(index) = self.known.get(&record_sha256(&record)) {
             return Sequenced::Existing(*index);
         }

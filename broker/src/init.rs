@@ -3,7 +3,10 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, RwLock, atomic::Ordering},
+    sync::{
+        Arc, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use liaison_link::{
@@ -33,8 +36,16 @@ use liaison_proto::{
 };
 
 use crate::{
-    accept::server_config, attachments::AttachmentStore, config::Config, directory_log::DirectorySequencer,
-    index::SledIndex, queue::Queue, revocation::Revocations, sequence::ExchangeSequencer,
+    accept::server_config,
+    attachments::AttachmentStore,
+    config::Config,
+    continuity,
+    directory_log::{DirectoryEvent, DirectorySequencer},
+    gate::Gate,
+    index::SledIndex,
+    queue::Queue,
+    revocation::Revocations,
+    sequence::ExchangeSequencer,
 };
 
 /// Why the broker could not be set up or started.
@@ -121,6 +132,10 @@ pub struct Logs {
     pub attachments: Arc<AttachmentStore>,
     /// The index.
     pub index: Arc<SledIndex>,
+    /// Closed while entries are missing.
+    pub gate: Arc<Gate>,
+    /// Whether what is entered is marked UNWITNESSED.
+    pub unwitnessed: Arc<AtomicBool>,
     /// What recovery found, per log.
     pub recovery: [(&'static str, Recovery); 2],
 }
@@ -163,7 +178,8 @@ pub fn open_logs(config: &Config) -> Result<(Charter, Logs), StartError> {
     if !config.data.is_dir() {
         return Err(StartError::Missing(config.data.clone()));
     }
-    let (sequencer, directory) = DirectorySequencer::new(charter.clone());
+    let gate = Arc::new(Gate::default());
+    let (sequencer, directory) = DirectorySequencer::new(charter.clone(), Arc::clone(&gate));
     let directory_config = log_config(config, "directory", &config.directory_log_key, charter.directory_log())?;
     let (directory_log, directory_recovery) =
         open::open(directory_config, sequencer).map_err(|e| StartError::Log("directory", e))?;
@@ -172,7 +188,7 @@ pub fn open_logs(config: &Config) -> Result<(Charter, Logs), StartError> {
     if empty {
         tracing::info!("the index is built from the journal");
     }
-    let opened = match open_exchange(config, &charter, &directory, index) {
+    let opened = match open_exchange(config, &charter, &directory, &gate, index) {
         // Its rows cannot be read: it is never the truth, so that stops nobody.
         Err(StartError::Index(error)) => {
             tracing::warn!(%error, "the index is damaged");
@@ -184,13 +200,15 @@ pub fn open_logs(config: &Config) -> Result<(Charter, Logs), StartError> {
         Some(opened) => opened,
         None => {
             tracing::warn!("the index is damaged, or not of this log; it is built from the journal again");
-            let opened = open_exchange(config, &charter, &directory, SledIndex::empty(&root)?)?;
+            let opened = open_exchange(config, &charter, &directory, &gate, SledIndex::empty(&root)?)?;
             opened.ok_or_else(|| StartError::Index(IndexError("a new index does not fit its log".into())))?
         }
     };
-    let Exchange { log, state, queue, attachments, index, recovery } = opened;
+    let Exchange { log, state, queue, attachments, index, unwitnessed, recovery } = opened;
     let recovery = [("directory", directory_recovery), ("exchange", recovery)];
-    let logs = Logs { directory_log, exchange_log: log, directory, state, queue, attachments, index, recovery };
+    let exchange_log = log;
+    let logs =
+        Logs { directory_log, exchange_log, directory, state, queue, attachments, index, gate, unwitnessed, recovery };
     Ok((charter, logs))
 }
 
@@ -211,6 +229,7 @@ struct Exchange {
     queue: Arc<Queue>,
     attachments: Arc<AttachmentStore>,
     index: Arc<SledIndex>,
+    unwitnessed: Arc<AtomicBool>,
     recovery: Recovery,
 }
 
@@ -219,6 +238,7 @@ fn open_exchange(
     config: &Config,
     charter: &Charter,
     directory: &Arc<RwLock<Directory>>,
+    gate: &Arc<Gate>,
     index: SledIndex,
 ) -> Result<Option<Exchange>, StartError> {
     let allowance = u64::from(config.attachment_gibibytes_per_office) << 30;
@@ -233,7 +253,8 @@ fn open_exchange(
     queue.load(&state)?;
     attachments.load(&state)?;
     let applied = state.applied().size;
-    let sequencer = ExchangeSequencer::new(state, Arc::clone(directory), Arc::clone(&queue), Arc::clone(&attachments));
+    let (directory, gate) = (Arc::clone(directory), Arc::clone(gate));
+    let sequencer = ExchangeSequencer::new(state, directory, Arc::clone(&queue), Arc::clone(&attachments), gate);
     let (state, unwitnessed, stale) = (sequencer.state(), sequencer.unwitnessed(), sequencer.stale());
     let exchange_config = log_config(config, "exchange", &config.exchange_log_key, charter.exchange_log())?;
     let (log, recovery) = match open::open(exchange_config, sequencer) {
@@ -243,7 +264,7 @@ fn open_exchange(
         Err(error) => return Err(StartError::Log("exchange", error)),
     };
     unwitnessed.store(recovery.cut.is_some(), Ordering::SeqCst);
-    Ok(Some(Exchange { log, state, queue, attachments, index, recovery }))
+    Ok(Some(Exchange { log, state, queue, attachments, index, unwitnessed, recovery }))
 }
 
 /// Creates both logs and enters the signed records of a directory of files, in the order of their names; the charter
@@ -285,11 +306,12 @@ fn build(config: &Config, records: &Path, clock: &dyn Clock, entropy: &dyn Entro
         let record = wire::DirectoryRecord::decode(bytes.as_slice()).map_err(|_| {
             refused(Refusal::new(liaison_proto::refusal::RefusalCode::BadRecord, "it is not a directory record"))
         })?;
-        for answer in logs.directory_log.commit(vec![record], clock.now())? {
+        for answer in logs.directory_log.commit(vec![DirectoryEvent::Publish(Box::new(record))], clock.now())? {
             answer.map_err(refused)?;
         }
     }
     logs.directory_log.close()?;
     logs.exchange_log.close()?;
+    continuity::confirm(&config.data)?;
     Ok(files.len() as u64)
 }

@@ -24,7 +24,9 @@ use liaison_proto::{
 };
 
 use crate::{
-    admit::{self, Rejection, Submission},
+    admit::{self, Admitted, Rejection, Submission},
+    gate::{Gate, Reason, repairing},
+    holding::Holding,
     identity::Party,
     revocation::Revocations,
     sequence::Event,
@@ -45,6 +47,10 @@ pub struct Intake {
     pub revocations: Arc<RwLock<Revocations>>,
     /// Fair shares.
     pub shares: Arc<Shares>,
+    /// Closed while the log is under repair.
+    pub gate: Arc<Gate>,
+    /// What cannot wait meanwhile.
+    pub holding: Arc<Holding>,
     /// Room on the disk.
     pub room: Room,
     /// Signs refusals.
@@ -69,7 +75,8 @@ pub struct Room {
 }
 
 impl Room {
-    fn refuses(&self, lane: Lane) -> Option<Refusal> {
+    /// Why there is no room for a lane, if there is none.
+    pub(crate) fn refuses(&self, lane: Lane) -> Option<Refusal> {
         let needed = match lane {
             // The log itself looks after the last reserve.
             Lane::Flash => return None,
@@ -88,6 +95,8 @@ enum Answer {
     Known(wire::Receipt),
     Refused(Refusal),
     Promised(Promised, Box<Header>),
+    /// To be held.
+    Unproven(Box<Admitted>),
 }
 
 impl Intake {
@@ -104,6 +113,12 @@ impl Intake {
         let revocations = self.revocations.read().unwrap_or_else(PoisonError::into_inner);
         let stale = revocations.is_stale(&Party::Office(office), self.clock.now());
         if stale { vec![Mark::StaleRevocation] } else { Vec::new() }
+    }
+
+    /// Whether the caller has seen a larger log than this one: then entries are lost here, and nothing of the caller's
+    /// is entered in their place.
+    pub(crate) fn check_seen(&self, seen_size: u64) -> Result<(), Refusal> {
+        if seen_size > self.reader.checkpoint().size() { Err(repairing()) } else { Ok(()) }
     }
 
     /// The receipt of a message that was accepted before: a retry of the same bytes gets the same leaf, whatever has
@@ -124,20 +139,35 @@ impl Intake {
     }
 
     /// The lane that an envelope asks for, and its size; nothing of it is verified.
-    pub(crate) fn weight(envelope: &wire::Envelope) -> (Lane, usize) {
+    pub(crate) fn weight(envelope: Option<&wire::Envelope>) -> (Lane, usize) {
+        let Some(envelope) = envelope else { return (Lane::Bulk, 0) };
         let lane = Header::parse(envelope.header.clone()).map_or(Lane::Bulk, |header| header.core().lane);
         (lane, envelope.header.len() + envelope.body.len())
     }
 
     /// Judges an envelope and puts it in line. Envelopes of one office and lane are entered in the order of the calls.
-    pub fn take(&self, office: OfficeId, envelope: wire::Envelope) -> Taken {
+    pub fn take(&self, office: OfficeId, request: wire::SubmitRequest) -> Taken {
+        let wire::SubmitRequest { envelope, seen_size } = request;
+        let Some(envelope) = envelope else {
+            let detail = "there is no envelope";
+            return self.refused(office, Refusal::new(RefusalCode::MalformedEnvelope, detail).into());
+        };
         let bytes = envelope.body.len() + envelope.header.len();
         let unverified = match UnverifiedEnvelope::parse(envelope) {
             Ok(unverified) => unverified,
             Err(refusal) => return self.refused(office, refusal.into()),
         };
-        if let Some(receipt) = self.known(office, &unverified) {
+        let (seen, lane) = (self.check_seen(seen_size), unverified.header().core().lane);
+        if seen.is_ok()
+            && let Some(receipt) = self.known(office, &unverified)
+        {
             return Taken(Answer::Known(receipt));
+        }
+        let unproven = !self.gate.is_open() && lane != Lane::Bulk;
+        if let Err(refusal) = seen
+            && !unproven
+        {
+            return self.refused(office, refusal.into());
         }
         let admitted = {
             let directory = self.directory();
@@ -146,12 +176,22 @@ impl Intake {
         };
         let admitted = match admitted {
             Ok(admitted) => admitted,
+            // A directory that lacks entries knows less than it did: nothing is refused for good by it.
+            Err(_) if !self.gate.is_open() => return self.refused(office, repairing().into()),
             Err(rejection) => return self.refused(office, rejection),
         };
         let header = Box::new(admitted.envelope().header().clone());
         if let Some(refusal) = self.room.refuses(header.core().lane) {
             return self.refused(office, refusal.into());
         }
+        if unproven {
+            return Taken(Answer::Unproven(Box::new(admitted)));
+        }
+        self.put_in_line(admitted, header, bytes)
+    }
+
+    fn put_in_line(&self, admitted: Admitted, header: Box<Header>, bytes: usize) -> Taken {
+        let office = header.core().from;
         let ticket = Ticket { lane: header.core().lane, office, bytes };
         match self.exchange.promise(ticket, Event::Submit(Box::new(admitted))) {
             Ok(promised) => Taken(Answer::Promised(promised, header)),
@@ -180,8 +220,13 @@ impl Intake {
     ///
     /// # Errors
     /// The refusal.
-    pub async fn answer(&self, taken: Taken) -> Result<wire::Receipt, Refusal> {
-        match taken.0 {
+    pub async fn answer(self: &Arc<Self>, taken: Taken) -> Result<wire::Receipt, Refusal> {
+        let mut answer = taken.0;
+        if let Answer::Unproven(admitted) = answer {
+            answer = self.hold(*admitted).await?.0;
+        }
+        match answer {
+            Answer::Unproven(_) => Err(repairing()),
             Answer::Known(receipt) => Ok(receipt),
             Answer::Refused(refusal) => Err(refusal),
             Answer::Promised(promised, header) => promised.answer().await.map_err(|refusal| {
@@ -190,6 +235,58 @@ impl Intake {
                 refusal
             }),
         }
+    }
+
+    /// Holds a message that cannot wait; it is put in line when the log takes it itself by now.
+    async fn hold(self: &Arc<Self>, admitted: Admitted) -> Result<Taken, Refusal> {
+        let this = Arc::clone(self);
+        let held = tokio::task::spawn_blocking(move || match this.holding.hold(admitted.envelope()) {
+            Some(refusal) => Err(refusal),
+            None => Ok(admitted),
+        });
+        let admitted = held.await.map_err(|_| Refusal::new(RefusalCode::Unavailable, "holding failed"))??;
+        let header = Box::new(admitted.envelope().header().clone());
+        let bytes = admitted.envelope().wire().body.len();
+        Ok(self.put_in_line(admitted, header, bytes))
+    }
+
+    /// Enters what was held whenever the log is whole again, first of all, until the log stops.
+    pub async fn enter_held(self: Arc<Self>) {
+        let mut changes = self.gate.changes();
+        loop {
+            changes.mark_unchanged();
+            if self.gate.is_only_for(Reason::Held) {
+                self.enter_all_held().await;
+            }
+            tokio::select! {
+                _ = changes.changed() => {}
+                () = self.exchange.stopped() => return,
+            }
+        }
+    }
+
+    async fn enter_all_held(&self) {
+        while let Some(envelope) = self.holding.next_to_enter() {
+            let (id, office) = (envelope.header().core().message_id, envelope.header().core().from);
+            match self.enter_one_held(envelope).await {
+                Ok(_) => tracing::info!(message = %id, "entered after it was held"),
+                Err(refusal) if refusal.code == RefusalCode::Repairing => return,
+                // Its sender submits it again, and is told.
+                Err(refusal) => note(office, &refusal),
+            }
+            self.holding.settle();
+        }
+    }
+
+    async fn enter_one_held(&self, envelope: UnverifiedEnvelope) -> Result<wire::Receipt, Refusal> {
+        let office = envelope.header().core().from;
+        let mut marks = self.marks(office);
+        marks.push(Mark::Unproven);
+        let submission = Submission { office, envelope, marks };
+        let admitted = admit::admit(submission, &self.directory(), self.clock.now());
+        let admitted = Box::new(admitted.map_err(|rejection| rejection.refusal)?);
+        let ticket = Ticket { lane: Lane::Flash, office, bytes: 1024 };
+        self.exchange.commit(ticket, Event::Held(admitted)).await
     }
 
     /// The lane of a known message; bulk for an unknown one.

@@ -5,6 +5,9 @@
 //! [`server`] (gRPC, no decisions) -> [`admit`] (an [`admit::Admitted`] or a coded refusal) -> [`sequence`] (numbers and
 //! rules, inside the log's commit) -> [`queue`] (takes nothing but a [`liaison_log::commit::Logged`]) -> [`deliver`].
 //!
+//! Beside it: [`continuity`] and [`gate`] keep a broker that is behind what it once signed from beginning a second history,
+//! [`repair`] makes it whole again from what the offices hold, and what cannot wait goes by [`holding`].
+//!
 //! Out of scope here: the log's format and durability (`liaison-log`), opening content (no key of the broker can).
 //!
 //! Invariants:
@@ -19,9 +22,12 @@ pub mod check;
 pub mod cli;
 pub mod config;
 pub mod connections;
+pub mod continuity;
 pub mod deadlines;
 pub mod deliver;
 pub mod directory_log;
+pub mod gate;
+pub mod holding;
 pub mod identity;
 pub mod index;
 pub mod init;
@@ -32,6 +38,7 @@ pub mod operations;
 pub mod party;
 pub mod queue;
 pub mod reload;
+pub mod repair;
 pub mod revocation;
 pub mod run;
 pub mod sequence;

@@ -15,7 +15,7 @@ use liaison_proto::{
 };
 use tonic::{Request, Response, Status};
 
-use crate::{identity::Party, server::party, share::Shares};
+use crate::{gate::Gate, identity::Party, server::party, share::Shares};
 
 /// Reads of both logs.
 #[derive(Clone)]
@@ -24,6 +24,8 @@ pub struct LogService {
     pub directory: Arc<LogReader>,
     /// The exchange log.
     pub exchange: Arc<LogReader>,
+    /// Closed while entries are missing: an old checkpoint would look like a rollback.
+    pub gate: Arc<Gate>,
     /// Fair shares.
     pub shares: Arc<Shares>,
 }
@@ -74,6 +76,7 @@ impl log_server::Log for LogService {
         request: Request<wire::CheckpointRequest>,
     ) -> Result<Response<wire::CheckpointResponse>, Status> {
         self.party(&request).await?;
+        self.gate.pass()?;
         let checkpoint = self.reader(request.into_inner().log())?.checkpoint();
         Ok(Response::new(wire::CheckpointResponse { checkpoint: checkpoint.note().clone() }))
     }
@@ -83,6 +86,7 @@ impl log_server::Log for LogService {
         request: Request<wire::ConsistencyRequest>,
     ) -> Result<Response<wire::ConsistencyResponse>, Status> {
         self.party(&request).await?;
+        self.gate.pass()?;
         let request = request.into_inner();
         let hashes = self.reader(request.log())?.consistency(request.old_size, request.new_size)?;
         Ok(Response::new(wire::ConsistencyResponse { hashes }))

@@ -1,8 +1,12 @@
 //! Running the broker: open the logs, listen, serve, stop cleanly.
 
 use std::{
+    collections::BTreeSet,
     fs,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -15,12 +19,13 @@ use liaison_link::{
 use liaison_log::{committer::Committer, disk::OsDisk};
 use liaison_proto::{
     clock::Clock,
+    directory::Directory,
     failure::chain,
     key_file::PrivateKey,
     limits,
     wire::{
-        attachments_server::AttachmentsServer, directory_server::DirectoryServer, exchange_server::ExchangeServer,
-        log_server::LogServer,
+        LogName, attachments_server::AttachmentsServer, directory_server::DirectoryServer,
+        exchange_server::ExchangeServer, log_server::LogServer, repair_server::RepairServer,
     },
 };
 use tokio::{
@@ -36,14 +41,17 @@ use crate::{
     attachments::service::AttachmentService,
     config::Config,
     connections::{ConnectionLimits, Connections},
-    deadlines,
+    continuity, deadlines,
     deliver::Deliverer,
+    gate::Gate,
+    holding::Holding,
     index::SledIndex,
     init::{Logs, StartError, io_failed, open_logs},
     intake::{Intake, Room},
     log_service::LogService,
     operations::{self, Gauges, Measured, reflection, reflection_alpha},
     reload::{Reloader, certificate_line, read_lists},
+    repair::{Repair, Repaired, Writers, service::RepairService},
     revocation::Revocations,
     server::{Enrolment, Service},
     share::{Rates, Shares},
@@ -80,7 +88,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
     std::mem::forget(lock_directory(&config.data).map_err(io_failed("locking the data directory"))?);
     let (charter, logs) = open_logs(&config)?;
     let recovered = logs.report();
-    let Logs { directory_log, exchange_log, directory, state, queue, attachments, index, .. } = logs;
+    let Logs { directory_log, exchange_log, directory, state, queue, attachments, index, gate, unwitnessed, .. } = logs;
     let (directory_reader, exchange_reader) = (directory_log.reader(), exchange_log.reader());
     let start = |e| StartError::Io { what: "starting the committer".into(), source: e };
     // A clock that died says 1970: the logs know better. The directory's is never empty.
@@ -91,6 +99,26 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
     let directory_committer = Committer::start(directory_log, Arc::clone(&clock)).map_err(start)?;
     let exchange_committer = Committer::start(exchange_log, Arc::clone(&clock)).map_err(start)?;
 
+    let holding = Holding::open(config.data.clone(), config.segment_bytes(), Arc::clone(&gate));
+    let holding = Arc::new(holding.map_err(io_failed("opening the holding journal"))?);
+    let repair = repair(
+        &config,
+        &gate,
+        [
+            Repaired {
+                name: LogName::Directory,
+                identity: charter.directory_log().clone(),
+                reader: Arc::clone(&directory_reader),
+            },
+            Repaired {
+                name: LogName::Exchange,
+                identity: charter.exchange_log().clone(),
+                reader: Arc::clone(&exchange_reader),
+            },
+        ],
+        Writers { directory: directory_committer.clone(), exchange: exchange_committer.clone() },
+        &directory,
+    )?;
     let charter = Arc::new(charter);
     let revocations = read_lists(&config, &charter, &Revocations::default(), clock.now());
     let identity = Identity::read(&config.tls_certificate, &config.tls_key)?;
@@ -113,8 +141,13 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
         TcpListener::bind(config.listen).await.map_err(io_failed(format!("listening on {}", config.listen)))?;
     let address = listener.local_addr().map_err(io_failed("reading the address listened on"))?.to_string();
     let (stop, stopping) = watch::channel(false);
-    let deliverer =
-        Deliverer { reader: Arc::clone(&exchange_reader), queue: Arc::clone(&queue), stopping: stopping.clone() };
+    let deliverer = Deliverer {
+        reader: Arc::clone(&exchange_reader),
+        queue: Arc::clone(&queue),
+        gate: Arc::clone(&gate),
+        holding: Arc::clone(&holding),
+        stopping: stopping.clone(),
+    };
     let shares = Shares::new(Rates {
         messages: config.messages_per_second,
         burst: config.message_burst,
@@ -128,7 +161,9 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
         reader: Arc::clone(&exchange_reader),
         revocations: Arc::clone(&revocations),
         shares: Arc::clone(&shares),
-        room: Room { disk: OsDisk::new(&config.data), reserve: config.reserve_bytes() },
+        gate: Arc::clone(&gate),
+        holding: Arc::clone(&holding),
+        room: room(&config),
         evidence_key: PrivateKey::read_signing(&config.evidence_key)?,
         clock: Arc::clone(&clock),
     });
@@ -136,8 +171,13 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
         return Err(StartError::WrongKey(config.evidence_key.clone()));
     }
     let looking = Arc::new(Semaphore::new(1));
-    let service =
-        Service { intake, directory_log: directory_committer.clone(), deliverer, index: Arc::clone(&index), looking };
+    let service = Service {
+        intake: Arc::clone(&intake),
+        directory_log: directory_committer.clone(),
+        deliverer,
+        index: Arc::clone(&index),
+        looking,
+    };
     let attachment_service = AttachmentService::new(
         Arc::clone(&attachments),
         Enrolment(Arc::clone(&directory)),
@@ -147,8 +187,10 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
     let log_service = LogService {
         directory: Arc::clone(&directory_reader),
         exchange: Arc::clone(&exchange_reader),
+        gate: Arc::clone(&gate),
         shares: Arc::clone(&shares),
     };
+    let repair_service = RepairService::new(Arc::clone(&repair), Arc::clone(&shares));
     let certificate_problem = Arc::new(Mutex::new(unbelieved));
     let metrics_problem = Arc::default();
     let status = StatusSource {
@@ -159,6 +201,8 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
         revocations: Arc::clone(&revocations),
         certificate_problem: Arc::clone(&certificate_problem),
         metrics_problem: Arc::clone(&metrics_problem),
+        repair: Arc::clone(&repair),
+        holding,
         index: Arc::clone(&index),
         recovered,
         data: config.data.clone(),
@@ -190,6 +234,8 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
         let answer = status.to_json();
         async move { answer.into() }
     }));
+    tasks.spawn(Arc::clone(&intake).enter_held());
+    tasks.spawn(wait_for_offices(config.clone(), repair, Arc::clone(&gate), unwitnessed));
     tasks.spawn(deadlines::run(Arc::clone(&state), exchange_committer.clone(), Arc::clone(&clock)));
     tasks.spawn(keep_house(attachments, index, shares));
     let reloader = Reloader {
@@ -248,6 +294,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
         )
         .add_service(DirectoryServer::new(service).max_decoding_message_size(limits::LEAF_BYTES))
         .add_service(AttachmentsServer::new(attachment_service).max_decoding_message_size(limits::PART_BYTES + 1024))
+        .add_service(RepairServer::new(repair_service).max_decoding_message_size(limits::GRPC_BYTES))
         .add_service(
             LogServer::new(log_service)
                 .max_decoding_message_size(limits::RECORD_BYTES)
@@ -266,6 +313,44 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
     exchange_committer.close().await;
     directory_committer.close().await;
     Ok(())
+}
+
+fn room(config: &Config) -> Room {
+    Room { disk: OsDisk::new(&config.data), reserve: config.reserve_bytes() }
+}
+
+/// What makes the broker whole again; after a start from a copy nothing is entered before the offices were heard.
+fn repair(
+    config: &Config,
+    gate: &Arc<Gate>,
+    logs: [Repaired; 2],
+    writers: Writers,
+    directory: &RwLock<Directory>,
+) -> Result<Arc<Repair>, StartError> {
+    let unbroken = continuity::is_unbroken(&config.data).map_err(io_failed("looking at the log's files"))?;
+    let unseen = if unbroken || config.restored_grace_seconds == 0 {
+        BTreeSet::new()
+    } else {
+        tracing::warn!("the data directory is a copy; the offices are asked what they know of its logs");
+        directory.read().unwrap_or_else(PoisonError::into_inner).offices().map(|office| office.id).collect()
+    };
+    let repair =
+        Repair::new(Arc::clone(gate), logs, writers, room(config), &config.data.join("repair"), unseen).map(Arc::new);
+    repair.map_err(io_failed("emptying the spool of restored entries"))
+}
+
+/// Ends the wait for offices that do not come; then the directory is the newest there is.
+async fn wait_for_offices(config: Config, repair: Arc<Repair>, gate: Arc<Gate>, unwitnessed: Arc<AtomicBool>) {
+    let grace = Duration::from_secs(u64::from(config.restored_grace_seconds));
+    if repair.confirmed(grace).await {
+        tracing::warn!("not every office has shown what it knows of the logs; what is entered is marked");
+        unwitnessed.store(true, Ordering::SeqCst);
+    }
+    // Whatever is missing is known to be missing also after a restart.
+    gate.opened().await;
+    if let Err(error) = continuity::confirm(&config.data) {
+        tracing::error!(%error, "it could not be noted that these files are the newest");
+    }
 }
 
 /// Removes attachments that nobody names, rebuilds an index that has grown, forgets the shares of quiet offices.

@@ -27,7 +27,9 @@ use liaison_proto::{
 use crate::{
     admit::{Admitted, AdmittedRewrap, AdmittedStatement},
     attachments::AttachmentStore,
+    gate::{Gate, Reason, repairing},
     queue::Queue,
+    repair::Restored,
 };
 
 /// What may be entered into the exchange log.
@@ -41,6 +43,10 @@ pub enum Event {
     Rewrap(Box<AdmittedRewrap>),
     /// A message is given up for one recipient.
     GiveUp(NonDelivery),
+    /// A message that was held while the log was under repair.
+    Held(Box<Admitted>),
+    /// An entry that was lost and handed back.
+    Restore(Restored),
 }
 
 /// The state of the exchange log, and where its entries go once they are durable.
@@ -53,6 +59,8 @@ pub struct ExchangeSequencer {
     unwitnessed: Arc<AtomicBool>,
     /// Set when the index turns out to be of another log: recovery rebuilds it.
     stale: Arc<AtomicBool>,
+    /// Closed while entries are missing: only those are entered then.
+    gate: Arc<Gate>,
     /// Entries that the index had when it was opened: queues were filled from its rows.
     known: u64,
 }
@@ -88,9 +96,10 @@ impl ExchangeSequencer {
         directory: Arc<RwLock<Directory>>,
         queue: Arc<Queue>,
         attachments: Arc<AttachmentStore>,
+        gate: Arc<Gate>,
     ) -> Self {
         let (unwitnessed, stale, known) = (Arc::default(), Arc::default(), state.applied().size);
-        Self { state: Arc::new(RwLock::new(state)), directory, queue, attachments, unwitnessed, stale, known }
+        Self { state: Arc::new(RwLock::new(state)), directory, queue, attachments, unwitnessed, stale, gate, known }
     }
 
     /// The log's state, for those who look before they ask; it may be ahead of what is durable.
@@ -165,13 +174,7 @@ impl ExchangeSequencer {
                 numbers,
             },
         };
-        let body = wire::Envelope {
-            header: Bytes::new(),
-            office_signature: None,
-            erasable: envelope.erasable.clone(),
-            body: envelope.body.clone(),
-        };
-        Ok(Sequenced::Append { leaf: leaf.encode(), body: Some(body.encode_to_vec().into()) })
+        Ok(Sequenced::Append { leaf: leaf.encode(), body: Some(stored_body(envelope)) })
     }
 
     fn attest(&self, admitted: &AdmittedStatement, time: UnixMillis) -> Sequenced {
@@ -216,10 +219,7 @@ impl ExchangeSequencer {
         };
         let marks = self.marks(&admitted.marks);
         let leaf = ExchangeLeaf { time, directory_size: directory.size(), marks, event };
-        let wraps = vec![admitted.wrap.clone()];
-        let erasable = Some(wire::ErasableSide { wraps, ..wire::ErasableSide::default() });
-        let body = wire::Envelope { erasable, ..wire::Envelope::default() };
-        Sequenced::Append { leaf: leaf.encode(), body: Some(body.encode_to_vec().into()) }
+        Sequenced::Append { leaf: leaf.encode(), body: Some(rewrap_body(admitted.wrap.clone())) }
     }
 
     fn give_up(&self, given_up: NonDelivery, time: UnixMillis) -> Sequenced {
@@ -231,6 +231,18 @@ impl ExchangeSequencer {
         let leaf = ExchangeLeaf { time, directory_size: self.directory().size(), marks: self.marks(&[]), event };
         Sequenced::Append { leaf: leaf.encode(), body: None }
     }
+}
+
+/// What is kept beside ACCEPTED: erasable side and body.
+pub(crate) fn stored_body(envelope: &wire::Envelope) -> Bytes {
+    let (erasable, body) = (envelope.erasable.clone(), envelope.body.clone());
+    wire::Envelope { erasable, body, ..wire::Envelope::default() }.encode_to_vec().into()
+}
+
+/// What is kept beside REWRAPPED: the one wrap.
+pub(crate) fn rewrap_body(wrap: Bytes) -> Bytes {
+    let erasable = Some(wire::ErasableSide { wraps: vec![wrap], ..wire::ErasableSide::default() });
+    wire::Envelope { erasable, ..wire::Envelope::default() }.encode_to_vec().into()
 }
 
 /// The refusal of what would break a rule.
@@ -247,7 +259,12 @@ impl Sequencer for ExchangeSequencer {
 
     fn sequence(&mut self, event: Event, at: Moment) -> Sequenced {
         match event {
-            Event::Submit(admitted) => self.submit(&admitted, at).unwrap_or_else(Into::into),
+            Event::Restore(restored) => restored.at(at),
+            Event::Held(admitted) if self.gate.is_only_for(Reason::Held) => {
+                self.submit(&admitted, at).unwrap_or_else(Into::into)
+            }
+            _ if !self.gate.is_open() => Sequenced::Refused(repairing()),
+            Event::Submit(admitted) | Event::Held(admitted) => self.submit(&admitted, at).unwrap_or_else(Into::into),
             Event::Attest(admitted) => self.attest(&admitted, at.time),
             Event::Rewrap(admitted) => self.rewrap(&admitted, at.time),
             Event::GiveUp(given_up) => self.give_up(given_up, at.time),

@@ -24,6 +24,7 @@ use crate::{
     accept::Caller,
     admit,
     deliver::{Deliverer, Items},
+    directory_log::DirectoryEvent,
     identity::Party,
     index::SledIndex,
     intake::{Intake, note},
@@ -43,7 +44,7 @@ pub struct Service {
     /// Takes envelopes in.
     pub intake: Arc<Intake>,
     /// Writes the directory log.
-    pub directory_log: Committer<wire::DirectoryRecord>,
+    pub directory_log: Committer<DirectoryEvent>,
     /// What the streams read from.
     pub deliverer: Deliverer,
     /// The index, to look for what a node lost.
@@ -65,7 +66,11 @@ pub fn party<T>(request: &Request<T>) -> Result<Party, Refusal> {
     Ok(caller.party.clone())
 }
 
-fn office<T>(request: &Request<T>) -> Result<OfficeId, Refusal> {
+/// The office that is calling.
+///
+/// # Errors
+/// As [`party`], or `NOT_PERMITTED`.
+pub fn office<T>(request: &Request<T>) -> Result<OfficeId, Refusal> {
     match party(request)? {
         Party::Office(office) => Ok(office),
         Party::Auditor(_) => Err(Refusal::new(RefusalCode::NotPermitted, "auditors read the log and nothing else")),
@@ -130,10 +135,6 @@ impl<T> Stream for Held<T> {
     }
 }
 
-fn no_envelope() -> Refusal {
-    Refusal::new(RefusalCode::MalformedEnvelope, "there is no envelope")
-}
-
 /// Reads a stream of envelopes within the office's share and puts each in line; the answers follow in order.
 async fn read_submissions(
     intake: Arc<Intake>,
@@ -152,14 +153,9 @@ async fn read_submissions(
                 return;
             }
         };
-        let Some(envelope) = request.envelope else {
-            intake.shares.take_patiently(office, Lane::Bulk, 0).await;
-            place.send(Err(no_envelope()));
-            continue;
-        };
-        let (lane, bytes) = Intake::weight(&envelope);
+        let (lane, bytes) = Intake::weight(request.envelope.as_ref());
         intake.shares.take_patiently(office, lane, bytes).await;
-        place.send(Ok(intake.take(office, envelope)));
+        place.send(Ok(intake.take(office, request)));
     }
 }
 
@@ -169,10 +165,10 @@ impl exchange_server::Exchange for Service {
         let office = office(&request)?;
         let _place = self.intake.shares.call(office).await.inspect_err(|refusal| note(office, refusal))?;
         // Its share first, whatever it is: a refusal costs the broker time, too.
-        let envelope = request.into_inner().envelope;
-        let (lane, bytes) = envelope.as_ref().map_or((Lane::Bulk, 0), Intake::weight);
+        let request = request.into_inner();
+        let (lane, bytes) = Intake::weight(request.envelope.as_ref());
         self.intake.shares.take(office, lane, bytes).await.inspect_err(|refusal| note(office, refusal))?;
-        let taken = self.intake.take(office, envelope.ok_or_else(no_envelope)?);
+        let taken = self.intake.take(office, request);
         let receipt = self.intake.answer(taken).await?;
         Ok(Response::new(wire::SubmitResponse { receipt: Some(receipt) }))
     }
@@ -235,12 +231,16 @@ impl exchange_server::Exchange for Service {
     async fn attest(&self, request: Request<wire::AttestRequest>) -> Result<Response<wire::AttestResponse>, Status> {
         let office = office(&request)?;
         let request = request.into_inner();
-        if let Some(receipt) = self.known_statement(office, &request) {
+        if self.intake.check_seen(request.seen_size).is_ok()
+            && let Some(receipt) = self.known_statement(office, &request)
+        {
             return Ok(Response::new(wire::AttestResponse { receipt: Some(receipt) }));
         }
         // Its share first: a signature costs more to check than to send.
         let lane = self.lane_of(request.attested.as_ref().map(|attested| &attested.statement));
         self.intake.shares.take(office, lane, 0).await?;
+        self.intake.gate.pass()?;
+        self.intake.check_seen(request.seen_size)?;
         let admitted = admit::admit_statement(office, request, &self.intake.directory(), self.intake.marks(office));
         let admitted = admitted.inspect_err(|refusal| note(office, refusal))?;
         let receipt = self.enter(office, lane, Event::Attest(Box::new(admitted))).await?;
@@ -252,6 +252,8 @@ impl exchange_server::Exchange for Service {
         let (marks, request) = (self.intake.marks(office), request.into_inner());
         let lane = self.lane_of(request.rewrapped.as_ref().map(|rewrapped| &rewrapped.statement));
         self.intake.shares.take(office, lane, 0).await?;
+        self.intake.gate.pass()?;
+        self.intake.check_seen(request.seen_size)?;
         let admitted = admit::admit_rewrap(office, request, &self.intake.directory(), marks);
         let admitted = admitted.inspect_err(|refusal| note(office, refusal))?;
         let receipt = self.enter(office, lane, Event::Rewrap(Box::new(admitted))).await?;
@@ -273,6 +275,7 @@ impl exchange_server::Exchange for Service {
     async fn numbers(&self, request: Request<wire::NumbersRequest>) -> Result<Response<wire::NumbersResponse>, Status> {
         let office = self.enrolled(&request)?;
         self.intake.shares.read(office).await?;
+        self.deliverer.gate.pass()?;
         let channels = numbers::of(&self.intake.state(), office)?;
         Ok(Response::new(wire::NumbersResponse { channels }))
     }
@@ -285,6 +288,7 @@ impl exchange_server::Exchange for Service {
     ) -> Result<Response<Self::RedeliverStream>, Status> {
         let office = self.enrolled(&request)?;
         self.intake.shares.read(office).await?;
+        self.deliverer.gate.pass()?;
         let place = self.intake.shares.stream(office).await.inspect_err(|refusal| note(office, refusal))?;
         let request = request.into_inner();
         if request.numbers.len() > limits::REDELIVERIES {
@@ -313,7 +317,7 @@ impl directory_server::Directory for Service {
         let missing = || Refusal::new(RefusalCode::BadRecord, "there is no record");
         let record = request.into_inner().record.ok_or_else(missing)?;
         let ticket = Ticket { lane: Lane::Bulk, office, bytes: 1024 };
-        let receipt = self.directory_log.commit(ticket, record).await?;
+        let receipt = self.directory_log.commit(ticket, DirectoryEvent::Publish(Box::new(record))).await?;
         Ok(Response::new(wire::PublishResponse { receipt: Some(receipt) }))
     }
 }

@@ -13,7 +13,10 @@ use liaison_log::{
 use liaison_proto::{clock::Clock as _, ids::OfficeId};
 use serde_json::{Value, json};
 
-use crate::{connections::Connections, identity::Party, index::SledIndex, queue::Queue, revocation::Revocations};
+use crate::{
+    connections::Connections, holding::Holding, identity::Party, index::SledIndex, queue::Queue, repair::Repair,
+    revocation::Revocations,
+};
 
 /// What `status` is answered from.
 #[derive(Clone)]
@@ -32,6 +35,10 @@ pub struct StatusSource {
     pub certificate_problem: Arc<Mutex<Option<String>>>,
     /// Why metrics are not served, if they are to be and are not.
     pub metrics_problem: Arc<Mutex<Option<String>>>,
+    /// What entries are missing.
+    pub repair: Arc<Repair>,
+    /// What cannot wait meanwhile.
+    pub holding: Arc<Holding>,
     /// The index.
     pub index: Arc<SledIndex>,
     /// What recovery found that an operator should know.
@@ -57,6 +64,11 @@ impl StatusSource {
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
         let mut problems = self.recovered.clone();
+        problems.extend(self.repair.problems());
+        match self.holding.count() {
+            0 => {}
+            held => problems.push(format!("{held} messages are held, and were delivered UNPROVEN")),
+        }
         problems.extend(self.clock.problem());
         let available = self.available();
         if available < self.reserve {

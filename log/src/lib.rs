@@ -25,6 +25,7 @@ pub mod fair;
 pub mod index;
 pub mod journal;
 pub mod leaf;
+pub mod lost;
 pub mod mirror;
 pub mod open;
 pub mod proof;

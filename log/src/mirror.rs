@@ -4,13 +4,14 @@
 
 use std::{future::Future, io, sync::Arc};
 
-use liaison_proto::{Bytes, charter::LogIdentity, limits};
+use liaison_proto::{Bytes, charter::LogIdentity, ids::LogIndex, limits, wire};
 use tlog_tiles::tlog::record_hash;
 
 use crate::{
     Hash,
     checkpoint::{CheckpointError, MAX_BYTES, VerifiedCheckpoint},
     disk::{Disk, read_file, replace_file},
+    proof::TlogProof,
     tiles::{self, WIDTH},
     tree::Tree,
 };
@@ -135,6 +136,24 @@ impl Mirror {
     #[must_use]
     pub const fn checkpoint(&self) -> Option<&VerifiedCheckpoint> {
         self.checkpoint.as_ref()
+    }
+
+    /// Kept entries from an index on, each with its proof under the checkpoint kept: what a keeper that lost them is
+    /// given back.
+    ///
+    /// # Errors
+    /// Never for a copy that was opened.
+    pub fn receipts(&self, from: u64) -> io::Result<Vec<wire::Receipt>> {
+        let Some(checkpoint) = &self.checkpoint else { return Ok(Vec::new()) };
+        let tree = tree_of(&self.entries)?;
+        let start = usize::try_from(from).unwrap_or(usize::MAX);
+        let receipt = |(index, leaf): (usize, &Bytes)| {
+            let hashes = tree.prove_inclusion(checkpoint.size(), index as u64).map_err(io::Error::other)?;
+            let (index, checkpoint) = (LogIndex(index as u64), checkpoint.note().clone());
+            let proof = TlogProof { extra: None, index, hashes, checkpoint }.encode().into();
+            Ok(wire::Receipt { leaf: leaf.clone(), proof })
+        };
+        self.entries.iter().enumerate().skip(start).map(receipt).collect()
     }
 
     /// Fetches what is new, verifies all of it, then keeps it. Returns the number of new entries.

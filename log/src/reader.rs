@@ -150,6 +150,24 @@ impl LogReader {
         Ok(wire::Receipt { leaf, proof: proof.encode().into() })
     }
 
+    /// The tree as it is, to try what further entries would make of it.
+    #[must_use]
+    pub fn trial(&self) -> Tree {
+        self.visible().tree.trial()
+    }
+
+    /// Root of the tree at the signed or an earlier size.
+    ///
+    /// # Errors
+    /// `OUT_OF_RANGE`, or `UNAVAILABLE` when a tile is damaged.
+    pub fn root(&self, size: u64) -> Result<Hash, Refusal> {
+        let visible = self.visible();
+        if size > visible.checkpoint.size() {
+            return Err(out_of_range("size"));
+        }
+        visible.tree.root(size).map_err(unavailable)
+    }
+
     /// RFC 6962 consistency proof between two sizes.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use tlog_tiles::{
 };
 
 use crate::{
-    disk::{Disk, read_file},
+    disk::{Disk, overlay::OverlayDisk, read_file},
     tiles::{self, WIDTH},
 };
 
@@ -38,6 +38,13 @@ impl Tree {
     #[must_use]
     pub fn new(disk: Arc<dyn Disk>) -> Self {
         Self { disk, size: 0, edges: Vec::new(), cache: Mutex::default() }
+    }
+
+    /// The same tree, to try what further leaves would make of it: nothing is written.
+    #[must_use]
+    pub fn trial(&self) -> Self {
+        let disk = Arc::new(OverlayDisk::new(Arc::clone(&self.disk)));
+        Self { disk, size: self.size, edges: self.edges.clone(), cache: Mutex::default() }
     }
 
     /// Number of leaves.

@@ -67,7 +67,8 @@ async fn send(link: &Link, (lane, _, kind, id): Pending) -> Result<Sent, StoreEr
         statement.map(|statement| statement.attested.clone())
     };
     let Some(attested) = attested else { return Ok(Sent::Refused) };
-    let request = wire::AttestRequest { kind, attested: Some(attested.clone()) };
+    let seen_size = link.view.seen_size();
+    let request = wire::AttestRequest { kind, attested: Some(attested.clone()), seen_size };
     let receipt = match within(CALL, link.exchange(lane).attest(request)).await {
         Ok(answer) => answer.into_inner().receipt.unwrap_or_default(),
         Err(status) => {

@@ -112,11 +112,10 @@ impl Composer {
         let thread_id = match case.in_reply_to {
             None => message_id,
             Some(answered) => {
-                let thread = state.incoming.get(&answered).map(|incoming| incoming.header.core().thread_id);
-                let own = || state.outgoing.get(&answered).map(|outgoing| outgoing.header.core().thread_id);
-                thread
-                    .or_else(own)
-                    .ok_or_else(|| refuse(RefusalCode::UnknownMessage, "the message answered is not here"))?
+                let own = || state.outgoing.get(&answered).map(|outgoing| &outgoing.header);
+                let header = state.received(answered).or_else(own);
+                let missing = || refuse(RefusalCode::UnknownMessage, "the message answered is not here");
+                header.ok_or_else(missing)?.core().thread_id
             }
         };
         if case.to.contains(&self.office) {

@@ -10,7 +10,7 @@ use liaison_link::{
     time::FlooredTime,
     tls::{self, ClientTls, Identity, TlsError},
 };
-use liaison_log::{checkpoint::VerifiedCheckpoint, mirror::LogSource as _, remote::RemoteLog};
+use liaison_log::remote::RemoteLog;
 use liaison_proto::{
     Bytes,
     charter::Charter,
@@ -28,7 +28,7 @@ use crate::{
     config::Config,
     contact::Contact,
     directory::DirectoryReplica,
-    evidence, gossip,
+    evidence, gossip, hand_back,
     health::Health,
     init::{NodeError, disk, io_failed, keystore},
     key_table::KeyTable,
@@ -109,6 +109,7 @@ pub async fn run(
         uploads: Uploads::default(),
         evidence_key: *charter.evidence_key(),
         health: Arc::clone(&health),
+        connected: Arc::default(),
         clock: Arc::clone(&clock),
         entropy: Arc::clone(&entropy),
     };
@@ -166,7 +167,7 @@ pub async fn run(
     tasks.spawn(evidence::run(link.clone(), Arc::clone(&directory), directory_source.clone()));
     tasks.spawn(opener.run());
     let every = Duration::from_secs(u64::from(config.directory_seconds));
-    tasks.spawn(follow_exchange(link.clone(), exchange_log, every));
+    tasks.spawn(hand_back::run(link.clone(), Arc::clone(&directory), exchange_log, every));
     tasks.spawn(follow_directory(link, directory, directory_source, office, vault, every));
     let socket = local::bind(&config.socket()).map_err(io_failed("opening the local socket"))?;
     tasks.spawn(async move {
@@ -241,23 +242,6 @@ async fn look_after(
         let line =
             || format!("the disk is full ({} MiB free): nothing new is taken until there is room", available >> 20);
         health.note("disk", full.then(line));
-    }
-}
-
-/// Compares the broker's newest checkpoint with this node's view, on connecting and then regularly: a log that was
-/// rolled back is noticed before the next message.
-async fn follow_exchange(link: Link, source: RemoteLog, every: Duration) -> Result<(), StoreError> {
-    loop {
-        if let Ok(note) = source.checkpoint().await {
-            match VerifiedCheckpoint::verify(&note, link.view.log()) {
-                Ok(checkpoint) => match link.view.extend(&checkpoint, Lane::Bulk).await {
-                    Err(error) if error.is_alarm() => link.alarm(chain(&error), note).await?,
-                    _ => {}
-                },
-                Err(error) => link.alarm(format!("the broker's checkpoint: {error}"), note).await?,
-            }
-        }
-        tokio::time::sleep(every).await;
     }
 }
 

@@ -12,10 +12,12 @@ use liaison_log::{
     remote::RemoteLog,
 };
 use liaison_proto::{
+    Bytes,
     charter::Charter,
     directory::Directory,
     ids::OfficeId,
     office::{Office, RecordError},
+    wire,
 };
 use tokio::sync::Mutex;
 use tonic::Status;
@@ -86,6 +88,19 @@ impl DirectoryReplica {
     /// The directory as replayed.
     pub fn directory(&self) -> RwLockReadGuard<'_, Directory> {
         self.directory.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The newest checkpoint that was verified; empty when there is none.
+    pub async fn checkpoint(&self) -> Bytes {
+        self.mirror.lock().await.checkpoint().map(|checkpoint| checkpoint.note().clone()).unwrap_or_default()
+    }
+
+    /// Entries from an index on with their proofs, for a broker that lost them.
+    ///
+    /// # Errors
+    /// Never for a copy that was opened.
+    pub async fn receipts(&self, from: u64) -> io::Result<Vec<wire::Receipt>> {
+        self.mirror.lock().await.receipts(from)
     }
 
     /// Fetches, verifies and replays what is new.

@@ -4,7 +4,8 @@
 //! The way out: [`compose`] -> [`seal`] -> [`sign`] -> [`store`] (the outbox) -> [`submit`] -> [`evidence`].
 //! The way in: [`receive`] -> [`store`] (the inbox) -> [`attest`] -> [`open`] -> an ACK composed by [`compose`].
 //! Beside both: [`attachments`], of pictures without their [`metadata`]; [`rewrap`] for who could not open, [`reconcile`] for a
-//! node that was restored, [`publish`] for new keys.
+//! node that was restored, [`publish`] for new keys, [`hand_back`] for
+//! a broker that was restored.
 //! Around them: [`link`], [`contact`], [`health`], [`gossip`], [`keystore`], [`key_table`], [`vault`], [`directory`],
 //! [`log_view`], [`daemon`], [`local_api`];
 //! [`officer`] is the officers' command line.
@@ -28,6 +29,7 @@ pub mod daemon;
 pub mod directory;
 pub mod evidence;
 pub mod gossip;
+pub mod hand_back;
 pub mod health;
 pub mod init;
 pub mod key_table;

@@ -14,6 +14,7 @@ use liaison_proto::{
     sign::VerifyingKey,
     wire::{self, attachments_client::AttachmentsClient, exchange_client::ExchangeClient},
 };
+use tokio::sync::Notify;
 use tonic::transport::Channel;
 
 use crate::{
@@ -51,6 +52,8 @@ pub struct Link {
     pub evidence_key: VerifyingKey,
     /// What may be wrong with this node.
     pub health: Arc<Health>,
+    /// Tells that a stream from the broker has begun.
+    pub connected: Arc<Notify>,
     /// The wall clock, never earlier than the log.
     pub clock: Arc<dyn Clock>,
     /// Randomness.

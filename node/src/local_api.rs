@@ -215,7 +215,12 @@ impl LocalApi {
                 let state = self.store.state();
                 let mut messages: Vec<_> = state.incoming.values().collect();
                 messages.sort_by_key(|incoming| incoming.index);
-                Ok(newest(&messages, limit, |message| view::incoming(&state, message)))
+                let mut shown = newest(&messages, limit, |message| view::incoming(&state, message));
+                // What came without a receipt has no place in the order of the log, and is shown behind it.
+                if let Some(lines) = shown["messages"].as_array_mut() {
+                    lines.extend(state.unproven.values().map(view::unproven));
+                }
+                Ok(shown)
             }
             Request::Outbox { limit } => {
                 let state = self.store.state();

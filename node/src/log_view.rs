@@ -1,5 +1,7 @@
 //! The node's view of the exchange log: every checkpoint it is shown must be of one append-only log.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use liaison_log::{
     checkpoint::VerifiedCheckpoint,
     remote::RemoteLog,
@@ -52,6 +54,7 @@ pub struct LogView {
     sources: [RemoteLog; 3],
     store: Store,
     newest: Mutex<Option<VerifiedCheckpoint>>,
+    seen_size: AtomicU64,
 }
 
 impl LogView {
@@ -61,7 +64,8 @@ impl LogView {
         let kept: Option<Bytes> = store.state().checkpoint.clone();
         // It was verified before it was kept; a charter with another key makes it void.
         let newest = kept.and_then(|note| VerifiedCheckpoint::verify(&note, &log).ok());
-        Self { log, sources, store, newest: Mutex::new(newest) }
+        let seen_size = AtomicU64::new(newest.as_ref().map_or(0, VerifiedCheckpoint::size));
+        Self { log, sources, store, newest: Mutex::new(newest), seen_size }
     }
 
     /// The log's identity.
@@ -73,6 +77,12 @@ impl LogView {
     /// The newest verified checkpoint.
     pub async fn newest(&self) -> Option<VerifiedCheckpoint> {
         self.newest.lock().await.clone()
+    }
+
+    /// Size of the newest verified checkpoint: a broker that has less has lost entries.
+    #[must_use]
+    pub fn seen_size(&self) -> u64 {
+        self.seen_size.load(Ordering::SeqCst)
     }
 
     /// Verifies a receipt, and that its checkpoint is of the log this node has seen so far.
@@ -133,6 +143,7 @@ impl LogView {
     async fn keep(&self, newest: &mut Option<VerifiedCheckpoint>, shown: &VerifiedCheckpoint) -> Result<(), ViewError> {
         let record = NodeRecord::Checkpoint(Checkpoint { note: shown.note().clone() });
         self.store.write(vec![record.into()]).await?;
+        self.seen_size.store(shown.size(), Ordering::SeqCst);
         *newest = Some(shown.clone());
         Ok(())
     }

@@ -25,7 +25,7 @@ use crate::{
     keystore::{OfficeKeys, OwnKey},
     link::Link,
     record::{Gossip, NodeRecord, Stated},
-    state::{Incoming, Rewrap},
+    state::{Incoming, Rewrap, UnprovenIncoming},
     store::StoreError,
     vault::Vault,
 };
@@ -225,6 +225,10 @@ impl Opener {
     /// # Errors
     /// What is missing or does not verify any more.
     pub fn read(&self, id: MessageId, keys: &OfficeKeys) -> Result<Opened, OpenFailed> {
+        let unproven = self.link.store.state().unproven.get(&id).cloned();
+        if let Some(unproven) = unproven {
+            return self.read_unproven(&unproven, keys);
+        }
         let (header, signature, body, directory_size) = {
             let state = self.link.store.state();
             if let Some(incoming) = state.incoming.get(&id) {
@@ -246,6 +250,23 @@ impl Opener {
             .open_body(header.core_bytes(), &header.commitments().key_commitment, &envelope.wire().body)
             .map_err(|_| OpenFailed::Content)?;
         read_plaintext(&plaintext, &envelope, &key).map_err(|_| OpenFailed::Content)
+    }
+}
+
+impl Opener {
+    /// Opens a message that came without a receipt, from its wrap: nothing is stated about it, and no key is kept.
+    fn read_unproven(&self, unproven: &UnprovenIncoming, keys: &OfficeKeys) -> Result<Opened, OpenFailed> {
+        let UnprovenIncoming { header, signature, body, .. } = unproven;
+        let envelope = self.link.store.envelope(header, signature.as_ref(), *body).map_err(OpenFailed::Read)?;
+        let directory = self.directory.directory();
+        let record = directory.office(header.core().from, directory.size()).ok_or(OpenFailed::Originator)?;
+        let envelope = UnverifiedEnvelope::parse(envelope).and_then(|e| e.verify(&record.signing_key));
+        let envelope = envelope.map_err(OpenFailed::Envelope)?;
+        let content_key = unwrap(&envelope, self.office, None, keys).map_err(|_| OpenFailed::Content)?;
+        let commitment = &header.commitments().key_commitment;
+        let plaintext = content_key.open_body(header.core_bytes(), commitment, &envelope.wire().body);
+        let plaintext = plaintext.map_err(|_| OpenFailed::Content)?;
+        read_plaintext(&plaintext, &envelope, &record.signing_key).map_err(|_| OpenFailed::Content)
     }
 }
 

@@ -25,7 +25,7 @@ use crate::{
     directory::{DirectoryError, DirectoryReplica},
     link::Link,
     log_view::ViewError,
-    record::{Arrived, NodeRecord, Stated},
+    record::{Arrived, NodeRecord, Stated, Unproven},
     retry::Backoff,
     store::{StoreError, Write},
     submit::is_receipt_for,
@@ -33,6 +33,8 @@ use crate::{
 
 /// Deliveries under way on a lane: enough to fill a link, few enough that a restart repeats little.
 const CREDIT: u32 = 32;
+/// Messages without a receipt that are kept at most: a cheating broker must not fill the disk.
+const MOST_UNPROVEN: usize = 4_096;
 /// How long the broker may take to begin a stream.
 const BEGIN: Duration = Duration::from_secs(30);
 
@@ -77,6 +79,8 @@ enum NotTaken {
     Directory(#[source] DirectoryError),
     #[error("the envelope does not verify")]
     Envelope(#[source] Refusal),
+    #[error("too many messages came without a receipt")]
+    TooManyUnproven,
     #[error("the store has stopped")]
     Store(#[from] StoreError),
 }
@@ -86,7 +90,7 @@ impl NotTaken {
     const fn is_alarm(&self) -> bool {
         match self {
             Self::View(error) => error.is_alarm(),
-            Self::OtherMessage | Self::Envelope(_) | Self::Incomplete => true,
+            Self::OtherMessage | Self::Envelope(_) | Self::Incomplete | Self::TooManyUnproven => true,
             Self::Directory(error) => error.is_alarm(),
             Self::Store(_) => false,
         }
@@ -114,6 +118,7 @@ impl Receiver {
             let _ = credit.try_send(wire::ReceiveRequest { lane: lane.to_wire().into(), credit: CREDIT });
             if let Ok(stream) = within(BEGIN, self.link.exchange(lane).receive(ReceiverStream::new(requests))).await {
                 self.contact.set(lane, true);
+                self.link.connected.notify_one();
                 let mut taken = 0;
                 let mut stream = stream.into_inner();
                 while let Ok(Some(delivery)) = stream.message().await {
@@ -165,7 +170,8 @@ impl Receiver {
     }
 
     async fn take(&self, delivery: wire::Delivery, lane: Lane) -> Result<(), NotTaken> {
-        let (envelope, receipt) = delivery.envelope.zip(delivery.receipt).ok_or(NotTaken::Incomplete)?;
+        let envelope = delivery.envelope.ok_or(NotTaken::Incomplete)?;
+        let Some(receipt) = delivery.receipt else { return self.take_unproven(envelope, lane).await };
         let verified = self.link.view.verify(&receipt, lane).await.map_err(NotTaken::View)?;
         if !is_receipt_for(&verified.leaf, &envelope) {
             return Err(NotTaken::OtherMessage);
@@ -217,6 +223,38 @@ impl Receiver {
                 self.link.store.write(vec![stated.into()]).await?;
             }
         }
+        Ok(())
+    }
+
+    /// Keeps what the broker delivers without a receipt while its log is under repair. What cannot wait is shown to the
+    /// officers marked UNPROVEN; nothing is stated about it before it comes with its receipt.
+    async fn take_unproven(&self, envelope: wire::Envelope, lane: Lane) -> Result<(), NotTaken> {
+        let unverified = UnverifiedEnvelope::parse(envelope).map_err(NotTaken::Envelope)?;
+        let core = unverified.header().core();
+        if lane == Lane::Bulk || core.lane != lane || !core.to.contains(&self.office) {
+            return Err(NotTaken::OtherMessage);
+        }
+        let id = core.message_id;
+        let key = {
+            let directory = self.directory.directory();
+            directory.office(core.from, directory.size()).ok_or(NotTaken::OtherMessage)?.signing_key
+        };
+        let signed = unverified.verify(&key).map_err(NotTaken::Envelope)?;
+        {
+            let state = self.link.store.state();
+            if state.incoming.contains_key(&id) || state.unproven.contains_key(&id) {
+                return Ok(());
+            }
+            if state.unproven.len() >= MOST_UNPROVEN {
+                return Err(NotTaken::TooManyUnproven);
+            }
+        }
+        tracing::warn!(message = %id, "received without a receipt: the broker's log is under repair");
+        let wire::Envelope { header, office_signature, erasable, body } = signed.wire().clone();
+        let at_ms = self.link.clock.now().0;
+        let record = NodeRecord::Unproven(Unproven { header, office_signature, at_ms });
+        let body = wire::Envelope { erasable, body, ..wire::Envelope::default() };
+        self.link.store.try_write(vec![Write { record, body: Some(body) }]).await?;
         Ok(())
     }
 

@@ -144,6 +144,43 @@ pub struct Evidence {
     pub wrap: Bytes,
 }
 
+/// A message of this office was sealed anew: the entry, and the wrap that nobody else has until its recipient comes.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RewrapReceipted {
+    /// The entry with its proof.
+    #[prost(message, optional, tag = "1")]
+    pub receipt: Option<wire::Receipt>,
+    /// The new wrap.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub wrap: Bytes,
+}
+
+/// A message that cannot wait, received without receipt while the broker's log is under repair: its sender's signature
+/// was verified, its place in the log is not known yet. Its body follows in the bodies journal.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Unproven {
+    /// Header bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub header: Bytes,
+    /// The originating office's signature.
+    #[prost(message, optional, tag = "2")]
+    pub office_signature: Option<wire::Signature>,
+    /// Node time.
+    #[prost(int64, tag = "3")]
+    pub at_ms: i64,
+}
+
+/// The broker holds a queued message while its log is under repair, and delivers it unproven.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct HeldByBroker {
+    /// Message id.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub message_id: Bytes,
+    /// Node time.
+    #[prost(int64, tag = "2")]
+    pub at_ms: i64,
+}
+
 /// The newest checkpoint of the exchange log that was verified to extend the one before.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Checkpoint {
@@ -195,6 +232,9 @@ pub enum NodeRecord {
     Cancelled(Cancelled),
     Recovered(Recovered),
     Downloaded(Downloaded),
+    RewrapReceipted(RewrapReceipted),
+    Unproven(Unproven),
+    HeldByBroker(HeldByBroker),
 }
 
 impl NodeRecord {
@@ -221,6 +261,27 @@ impl NodeRecord {
             Self::Cancelled(r) => (11, bytes(r)),
             Self::Recovered(r) => (12, bytes(r)),
             Self::Downloaded(r) => (13, bytes(r)),
+            Self::RewrapReceipted(r) => (14, bytes(r)),
+            Self::Unproven(r) => (15, bytes(r)),
+            Self::HeldByBroker(r) => (16, bytes(r)),
+        }
+    }
+
+    /// The entry of the exchange log that a record holds, and the wrap beside it.
+    #[must_use]
+    pub const fn entry(&self) -> Option<(&wire::Receipt, Option<&Bytes>)> {
+        let (receipt, wrap) = match self {
+            Self::Receipted(r) => (&r.receipt, None),
+            Self::Arrived(r) => (&r.receipt, None),
+            Self::StatementReceipted(r) => (&r.receipt, None),
+            Self::Evidence(r) => (&r.receipt, Some(&r.wrap)),
+            Self::Recovered(r) => (&r.receipt, None),
+            Self::RewrapReceipted(r) => (&r.receipt, Some(&r.wrap)),
+            _ => return None,
+        };
+        match receipt {
+            Some(receipt) => Some((receipt, wrap)),
+            None => None,
         }
     }
 
@@ -243,6 +304,7 @@ impl NodeRecord {
             };
         }
         decode!(1 => Queued, 2 => Receipted, 3 => Refused, 4 => Arrived, 5 => Stated, 6 => StatementReceipted,
-                7 => Evidence, 8 => Checkpoint, 9 => Alarm, 10 => Gossip, 11 => Cancelled, 12 => Recovered, 13 => Downloaded)
+                7 => Evidence, 8 => Checkpoint, 9 => Alarm, 10 => Gossip, 11 => Cancelled, 12 => Recovered, 13 => Downloaded,
+                14 => RewrapReceipted, 15 => Unproven, 16 => HeldByBroker)
     }
 }

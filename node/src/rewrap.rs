@@ -23,6 +23,7 @@ use crate::{
     key_table::KeyTable,
     keystore::OfficeKeys,
     link::Link,
+    record::{NodeRecord, RewrapReceipted},
     state::{Said, Submission},
     store::StoreError,
     submit::refusal_of,
@@ -107,6 +108,7 @@ impl Rewrapper {
             Ok(made) => made,
             Err(why) => return Ok((key_sha256, Step::Never(why))),
         };
+        let wrap = request.wrap.clone();
         let lane = self.link.store.state().outgoing.get(&message).map(|outgoing| outgoing.header.core().lane);
         let Some(lane) = lane else { return Ok((none, Step::Later)) };
         let receipt = match within(CALL, self.link.exchange(lane).rewrap(request)).await {
@@ -124,6 +126,9 @@ impl Rewrapper {
         if !ours {
             return Ok((key_sha256, Step::Never("the broker's receipt is of something else".into())));
         }
+        // Until the recipient has it, this is the only wrap beside the broker's.
+        let record = NodeRecord::RewrapReceipted(RewrapReceipted { receipt: Some(receipt), wrap });
+        self.link.store.write(vec![record.into()]).await?;
         tracing::info!(%message, %recipient, "sealed anew");
         Ok((key_sha256, Step::Done))
     }
@@ -173,6 +178,7 @@ impl Rewrapper {
         .encode();
         let signature = Some(keys.signing.sign(PayloadType::Rewrapped, &statement));
         let rewrapped = Some(wire::Rewrapped { statement: statement.clone(), signature });
-        Some((key.sha256, Ok((statement, wire::RewrapRequest { rewrapped, wrap }))))
+        let seen_size = self.link.view.seen_size();
+        Some((key.sha256, Ok((statement, wire::RewrapRequest { rewrapped, wrap, seen_size }))))
     }
 }

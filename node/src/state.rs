@@ -88,6 +88,8 @@ pub struct Outgoing {
     pub not_before: UnixMillis,
     /// With the broker.
     pub submission: Submission,
+    /// When the broker took it without a receipt, its log being under repair.
+    pub held_by_broker: Option<UnixMillis>,
     /// What recipients stated.
     pub evidence: Vec<EvidenceState>,
 }
@@ -164,6 +166,19 @@ impl Incoming {
     }
 }
 
+/// A message received without receipt, while the broker's log is under repair.
+#[derive(Clone, Debug)]
+pub struct UnprovenIncoming {
+    /// Its header.
+    pub header: Header,
+    /// The originating office's signature.
+    pub signature: Option<wire::Signature>,
+    /// Where its body stands.
+    pub body: Position,
+    /// Node time of arrival.
+    pub at: UnixMillis,
+}
+
 /// Numbers that were given on one channel.
 #[derive(Clone, Debug, Default)]
 pub struct SentNumbers {
@@ -198,6 +213,17 @@ impl SentNumbers {
     }
 }
 
+/// An entry of the exchange log that this node has.
+#[derive(Clone, Copy, Debug)]
+pub struct HeldEntry {
+    /// The record with the entry and its proof.
+    pub record: Position,
+    /// The message's body, for ACCEPTED; none when this node never had it.
+    pub body: Option<Position>,
+    /// Whether all is here that belongs beside the entry.
+    pub complete: bool,
+}
+
 /// Something that only trouble or bad faith explains.
 #[derive(Clone, Debug)]
 pub struct AlarmState {
@@ -216,6 +242,8 @@ pub struct State {
     pub outgoing: BTreeMap<MessageId, Outgoing>,
     /// Received messages.
     pub incoming: BTreeMap<MessageId, Incoming>,
+    /// Messages received without receipt, until they come with one.
+    pub unproven: BTreeMap<MessageId, UnprovenIncoming>,
     /// Message -> messages that answer it, both ways.
     pub replies: HashMap<MessageId, Vec<MessageId>>,
     /// To be submitted, in order, per lane.
@@ -244,6 +272,8 @@ pub struct State {
     pub received_numbers: HashMap<Channel, BTreeSet<u64>>,
     /// Checkpoints of counterparts to be compared with this node's view of the log.
     pub to_compare: BTreeSet<Bytes>,
+    /// Where every entry of the log that this node has stands: what a broker that lost it is given back.
+    pub entries: BTreeMap<LogIndex, HeldEntry>,
     /// Alarms, oldest first.
     pub alarms: Vec<AlarmState>,
     /// Attachments that are here.
@@ -262,6 +292,13 @@ impl State {
     #[must_use]
     pub const fn office(&self) -> Option<OfficeId> {
         self.office
+    }
+
+    /// Header of a message that this office received, with or without a receipt.
+    #[must_use]
+    pub fn received(&self, id: MessageId) -> Option<&Header> {
+        let incoming = self.incoming.get(&id).map(|incoming| &incoming.header);
+        incoming.or_else(|| self.unproven.get(&id).map(|unproven| &unproven.header))
     }
 
     /// Numbers that are missing below the highest one received, per channel.

@@ -304,6 +304,14 @@ impl Store {
         NodeRecord::decode(record.kind, &record.payload.slice(8..))
     }
 
+    /// Reads a body back: erasable side and sealed body.
+    ///
+    /// # Errors
+    /// When it is not intact.
+    pub fn body(&self, position: Position) -> io::Result<wire::Envelope> {
+        wire::Envelope::decode(self.bodies.read(position)?.payload).map_err(io::Error::other)
+    }
+
     /// Puts an envelope together again from its header, signature and stored body.
     ///
     /// # Errors
@@ -314,8 +322,7 @@ impl Store {
         signature: Option<&wire::Signature>,
         body: Position,
     ) -> io::Result<wire::Envelope> {
-        let stored = self.bodies.read(body)?.payload;
-        let stored = wire::Envelope::decode(stored).map_err(io::Error::other)?;
+        let stored = self.body(body)?;
         let (header, office_signature) = (header.bytes().clone(), signature.cloned());
         Ok(wire::Envelope { header, office_signature, erasable: stored.erasable, body: stored.body })
     }

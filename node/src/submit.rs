@@ -1,7 +1,10 @@
 //! The way to the broker: what is in the outbox is submitted in its order, one lane beside the other, in one stream a
 //! lane, until the broker has receipted or finally refused it.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
 
 use liaison_log::{
     exchange::withdraws,
@@ -22,7 +25,7 @@ use tonic::Streaming;
 
 use crate::{
     link::Link,
-    record::{NodeRecord, Receipted, Refused},
+    record::{HeldByBroker, NodeRecord, Receipted, Refused},
     retry::Backoff,
     state::Submission,
     store::StoreError,
@@ -32,6 +35,8 @@ use crate::{
 const LARGEST: Duration = Duration::from_secs(300);
 /// How long the broker may take to begin a stream.
 const BEGIN: Duration = Duration::from_secs(30);
+/// How often it is looked whether held messages are to be submitted again, milliseconds.
+const HELD_LOOK_MS: i64 = 500;
 /// Envelopes under way in one stream: enough to fill a link, few enough to be read into memory.
 const WINDOW: usize = 32;
 
@@ -40,7 +45,7 @@ const WINDOW: usize = 32;
 /// # Errors
 /// [`StoreError::Stopped`].
 pub async fn run(link: Link, lane: Lane) -> Result<(), StoreError> {
-    let mut submitter = Submitter { link, lane, unreadable: Vec::new(), later: None };
+    let mut submitter = Submitter { link, lane, unreadable: Vec::new(), held: HashMap::new(), later: None };
     let mut backoff = Backoff::default();
     loop {
         submitter.wait_for_work().await?;
@@ -58,6 +63,8 @@ struct Submitter {
     lane: Lane,
     /// Their stored bytes are damaged; what is behind them must not wait.
     unreadable: Vec<MessageId>,
+    /// Held by a broker whose log is under repair, until it is asked again for the receipt.
+    held: HashMap<MessageId, Instant>,
     /// When the broker said that something may be tried again.
     later: Option<Duration>,
 }
@@ -85,7 +92,8 @@ impl Submitter {
             let target = state.outgoing.get(id).and_then(|outgoing| withdraws(outgoing.header.core()));
             let follows = target.and_then(|target| state.outgoing.get(&target));
             let early = follows.is_some_and(|target| target.submission == Submission::Queued);
-            !held && uploaded && !under_way && !early && !self.unreadable.contains(id)
+            let waits = self.held.get(id).is_some_and(|until| *until > Instant::now());
+            !waits && !held && uploaded && !under_way && !early && !self.unreadable.contains(id)
         };
         lane_only.map(|(_, _, id)| *id).find(ready)
     }
@@ -111,7 +119,8 @@ impl Submitter {
             let state = self.link.store.state();
             let holds = state.to_submit.iter().filter(|(lane, ..)| *lane == self.lane);
             let ends = holds.filter_map(|(_, _, id)| Some(state.outgoing.get(id)?.not_before)).filter(|end| *end > now);
-            ends.min().map_or(60_000, |end| end.since(now).clamp(1, 60_000))
+            let end = ends.min().map_or(60_000, |end| end.since(now).clamp(1, 60_000));
+            if self.held.is_empty() { end } else { end.min(HELD_LOOK_MS) }
         };
         tokio::select! {
             changed = changes.changed() => changed.map_err(|_| StoreError::Stopped),
@@ -148,7 +157,8 @@ impl Submitter {
                 && let Some(id) = self.next(&under_way)
             {
                 let Some(envelope) = self.read(id).await? else { continue };
-                let request = wire::SubmitRequest { envelope: Some(envelope.clone()) };
+                let seen_size = self.link.view.seen_size();
+                let request = wire::SubmitRequest { envelope: Some(envelope.clone()), seen_size };
                 if requests.send(request).await.is_err() {
                     return Ok(progress);
                 }
@@ -199,6 +209,7 @@ impl Submitter {
         };
         match self.link.view.verify(&receipt, self.lane).await {
             Ok(verified) if is_receipt_for(&verified.leaf, &envelope) => {
+                self.held.remove(&id);
                 check_numbers(&self.link, &verified.leaf).await?;
                 let message_id = Bytes::copy_from_slice(id.as_bytes());
                 let at_ms = self.link.clock.now().0;
@@ -218,6 +229,22 @@ impl Submitter {
         }
     }
 
+    /// The broker delivers it without a receipt; what is behind it does not wait for that.
+    async fn held(&mut self, id: MessageId, again: Duration) -> Result<bool, StoreError> {
+        self.held.insert(id, Instant::now() + again);
+        let noted = {
+            let state = self.link.store.state();
+            state.outgoing.get(&id).is_none_or(|outgoing| outgoing.held_by_broker.is_some())
+        };
+        if !noted {
+            tracing::warn!(message = %id, "the broker's log is under repair; it is delivered unproven");
+            let message_id = Bytes::copy_from_slice(id.as_bytes());
+            let record = HeldByBroker { message_id, at_ms: self.link.clock.now().0 };
+            self.link.store.write(vec![NodeRecord::HeldByBroker(record).into()]).await?;
+        }
+        Ok(true)
+    }
+
     async fn refused(
         &mut self,
         id: MessageId,
@@ -225,6 +252,9 @@ impl Submitter {
         refusal: wire::RefusalAnswer,
     ) -> Result<bool, StoreError> {
         if refusal.retry_after_ms > 0 {
+            if refusal.code == RefusalCode::HeldUnproven.as_str() {
+                return self.held(id, Duration::from_millis(refusal.retry_after_ms.min(60_000))).await;
+            }
             tracing::debug!(message = %id, code = refusal.code, "not accepted yet");
             self.later = Some(Duration::from_millis(refusal.retry_after_ms.min(60_000)));
             if refusal.code == RefusalCode::AttachmentMissing.as_str() {

@@ -10,7 +10,7 @@ use liaison_proto::{
 };
 use serde_json::{Value, json};
 
-use crate::state::{EvidenceState, Incoming, Outgoing, Said, State, Submission};
+use crate::state::{EvidenceState, Incoming, Outgoing, Said, State, Submission, UnprovenIncoming};
 
 /// What an entry was marked with, as officers see it.
 fn marks(marks: &[wire::Mark]) -> Value {
@@ -98,6 +98,7 @@ fn recipient_state(state: &State, outgoing: &Outgoing, office: OfficeId) -> &'st
     }
     let cannot_open = stated(StatementKind::CannotOpen) > said(&|said| *said == Said::Rewrapped);
     match &outgoing.submission {
+        Submission::Queued if outgoing.held_by_broker.is_some() => "UNPROVEN",
         Submission::Queued => "QUEUED",
         Submission::Cancelled => "TAKEN_BACK",
         // What a recipient signed weighs more than what the broker said.
@@ -190,6 +191,16 @@ pub fn incoming(state: &State, incoming: &Incoming) -> Value {
     value
 }
 
+/// A line of the inbox for a message that came without a receipt: who signed it is known, its place in the log is not.
+#[must_use]
+pub fn unproven(unproven: &UnprovenIncoming) -> Value {
+    let mut value = core(unproven.header.core());
+    value["state"] = json!("UNPROVEN");
+    value["marks"] = marks(&[wire::Mark::Unproven]);
+    value["arrived_at"] = when(unproven.at);
+    value
+}
+
 fn event(what: &str, at: UnixMillis, by: Option<OfficeId>, entry: Option<u64>) -> Value {
     json!({"what": what, "at": at.to_string(), "by": by, "entry": entry})
 }
@@ -220,6 +231,9 @@ pub fn history(state: &State, id: MessageId) -> Vec<Value> {
                 outgoing.not_before,
                 event("TAKEN_BACK before it left", core.created_at, Some(core.from), None),
             ));
+        }
+        if let Some(at) = outgoing.held_by_broker {
+            events.push((at, event("HELD_UNPROVEN", at, None, None)));
         }
         if let Submission::Receipted { index, time, .. } = &outgoing.submission {
             events.push((*time, event("ACCEPTED", *time, None, Some(index.0))));

@@ -54,3 +54,5 @@ pub const CLOCK_SKEW_MS: i64 = 5 * 60 * 1000;
 pub const DEDUP_DAYS: i64 = 60;
 /// Smallest sealed plaintext, bytes: short answers do not show their length.
 pub const PADDING_FLOOR: usize = 1024;
+/// Gaps of a log under repair that are named at once.
+pub const REPAIR_GAPS: usize = 1024;

@@ -100,6 +100,10 @@ refusals! {
     OutOfRange = "OUT_OF_RANGE", OutOfRange, false, "ask within the size of a checkpoint you hold";
     /// A record for the directory log does not verify.
     BadRecord = "BAD_RECORD", FailedPrecondition, false, "have the record signed by the authority or office it needs";
+    /// The broker's log is under repair: a message that cannot wait is on its way without a receipt.
+    HeldUnproven = "HELD_UNPROVEN", Unavailable, true, "submit the same bytes again: the receipt follows when the log is whole";
+    /// The broker lacks entries that its log once had, and enters nothing before it has them again.
+    Repairing = "REPAIRING", Unavailable, true, "present the newest checkpoint, hand back what is missing, then try again";
     /// The broker is shutting down, or its log has stopped.
     Unavailable = "UNAVAILABLE", Unavailable, true, "try again; the message id stays the same";
     /// The disk is full or slow; nothing was accepted.

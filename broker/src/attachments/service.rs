@@ -128,6 +128,9 @@ impl attachments_server::Attachments for AttachmentService {
         let size = upload.held();
         // Whatever ended it: what came is kept, and the next upload goes on from there.
         let complete = spawn_blocking(move || upload.finish()).await.map_err(interrupted)??;
+        if complete {
+            self.store.settle(office, sha256);
+        }
         ended?;
         Ok(Response::new(wire::UploadResponse { size, complete }))
     }

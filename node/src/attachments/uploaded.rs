@@ -1,25 +1,27 @@
 //! Which messages' attachments the broker has: their messages may leave.
 
 use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{BTreeSet, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use liaison_proto::ids::MessageId;
 use tokio::sync::watch;
 
-use crate::state::State;
+use crate::state::{State, Submission};
 
 /// Which messages' attachments the broker has, as far as this process knows.
 #[derive(Clone, Debug)]
 pub struct Uploads {
     done: Arc<Mutex<HashSet<MessageId>>>,
+    /// Messages that the broker has accepted, and whose attachments it may have lost.
+    lost: Arc<Mutex<BTreeSet<MessageId>>>,
     changed: watch::Sender<u64>,
 }
 
 impl Default for Uploads {
     fn default() -> Self {
-        Self { done: Arc::default(), changed: watch::Sender::new(0) }
+        Self { done: Arc::default(), lost: Arc::default(), changed: watch::Sender::new(0) }
     }
 }
 
@@ -37,7 +39,27 @@ impl Uploads {
         self.changed.send_modify(|n| *n += 1);
     }
 
+    /// The broker was repaired: what it had of accepted messages may be lost.
+    pub fn look_again(&self, state: &State) {
+        let accepted = state.outgoing.iter().filter(|(_, outgoing)| {
+            matches!(outgoing.submission, Submission::Receipted { .. })
+                && !outgoing.header.commitments().attachments.is_empty()
+        });
+        self.lost().extend(accepted.map(|(id, _)| *id));
+        self.changed.send_modify(|n| *n += 1);
+    }
+
+    fn lost(&self) -> MutexGuard<'_, BTreeSet<MessageId>> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Accepted messages whose attachments must be looked after.
+    pub(super) fn to_look_at(&self) -> Vec<MessageId> {
+        self.lost().iter().copied().collect()
+    }
+
     pub(super) fn set_done(&self, id: MessageId) {
+        self.lost().remove(&id);
         self.done.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
         self.changed.send_modify(|n| *n += 1);
     }

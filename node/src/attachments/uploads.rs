@@ -35,6 +35,7 @@ pub async fn run(link: Link, files: AttachmentFiles) -> Result<(), StoreError> {
         let next = {
             let (state, now) = (link.store.state(), link.clock.now());
             let waiting = state.to_submit.iter().map(|(_, _, id)| *id).filter(|id| !link.uploads.are_done(&state, *id));
+            let waiting = waiting.chain(link.uploads.to_look_at());
             // What may still be taken back has not left: neither message nor attachment.
             let waiting = waiting.filter(|id| later.get(id).is_none_or(|until| *until <= Instant::now()));
             let ready = waiting.filter_map(|id| Some((id, state.outgoing.get(&id)?)));

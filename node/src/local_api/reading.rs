@@ -26,6 +26,8 @@ impl LocalApi {
             view::incoming(&state, incoming)
         } else if let Some(outgoing) = state.outgoing.get(&id) {
             view::outgoing(&state, outgoing)
+        } else if let Some(unproven) = state.unproven.get(&id) {
+            view::unproven(unproven)
         } else {
             return Err(Refusal::new(RefusalCode::UnknownMessage, "no such message here").into());
         };

@@ -224,7 +224,7 @@ impl LocalApi {
         let id = find(message)?;
         let state = self.store.state();
         let unknown = || Refusal::new(RefusalCode::UnknownMessage, "no such message in the inbox");
-        let answered: &Core = state.incoming.get(&id).ok_or_else(unknown)?.header.core();
+        let answered: &Core = state.received(id).ok_or_else(unknown)?.core();
         if matches!(answered.kind, Kind::Ack | Kind::Decline) {
             return Err(Refusal::new(RefusalCode::AlreadyAnswered, "an answer is not answered").into());
         }

@@ -41,8 +41,8 @@ pub fn inbox(answer: &Value) -> String {
             text(&message["from"]),
             text(&message["priority"]),
             text(&message["state"]),
-            message["number"],
-            time(&message["accepted_at"]),
+            message["number"].as_u64().map_or_else(|| "-".to_owned(), |number| number.to_string()),
+            time(if message["accepted_at"].is_null() { &message["arrived_at"] } else { &message["accepted_at"] }),
         ));
     }
     if lines.is_empty() { "the inbox is empty\n".to_owned() } else { lines }
@@ -95,7 +95,9 @@ pub fn message(answer: &Value) -> String {
             "UNWITNESSED" => "MARKED: the log restarted, and nobody outside has confirmed its size yet\n",
             "LATE" => "MARKED: delivered after its time-out, withdrawal or expiry\n",
             "STALE_REVOCATION" => "MARKED: the sender's revocation list was late or missing\n",
-            "UNPROVEN" => "MARKED: accepted during a dispute about the log\n",
+            "UNPROVEN" => {
+                "MARKED: it came while the broker's log was under repair, before anything proved its place there\n"
+            }
             _ => "MARKED: something that the broker could not settle\n",
         });
     }

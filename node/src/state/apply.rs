@@ -15,7 +15,10 @@ use liaison_proto::{
     wire::{self, CannotOpenReason, StatementKind},
 };
 
-use super::{AlarmState, EvidenceState, GivenUp, Incoming, Outgoing, OwnStatement, Rewrap, Said, State, Submission};
+use super::{
+    AlarmState, EvidenceState, GivenUp, HeldEntry, Incoming, Outgoing, OwnStatement, Rewrap, Said, State, Submission,
+    UnprovenIncoming,
+};
 use crate::record::{NodeRecord, Receipted, Recovered};
 
 impl State {
@@ -24,6 +27,7 @@ impl State {
     /// # Errors
     /// What is wrong with a record that this node can never have written.
     pub fn apply(&mut self, record: NodeRecord, position: Position, body: Option<Position>) -> Result<(), String> {
+        self.hold_entry(&record, position, body)?;
         match record {
             NodeRecord::Queued(queued) => {
                 let header = Header::parse(queued.header).map_err(|e| e.to_string())?;
@@ -36,7 +40,9 @@ impl State {
                 let (order, submission) = (self.order, Submission::Queued);
                 let (body, not_before) = (Some(body), UnixMillis(queued.not_before_ms));
                 let evidence = Vec::new();
-                let outgoing = Outgoing { header, signature, body, order, not_before, submission, evidence };
+                let held_by_broker = None;
+                let outgoing =
+                    Outgoing { header, signature, body, order, not_before, submission, held_by_broker, evidence };
                 self.outgoing.insert(id, outgoing);
             }
             NodeRecord::Receipted(receipted) => self.apply_receipt(&receipted, position)?,
@@ -90,6 +96,7 @@ impl State {
                     rewrap: self.early_rewraps.remove(&id),
                     given_up: self.given_up.remove(&id).map(|given_up| given_up.time),
                 };
+                self.unproven.remove(&id);
                 self.incoming.insert(id, incoming);
             }
             NodeRecord::Stated(stated) => {
@@ -124,6 +131,20 @@ impl State {
                 let (index, leaf) = read_receipt(evidence.receipt.as_ref().ok_or("evidence without a receipt")?)?;
                 self.apply_evidence(index, leaf, evidence.wrap, position);
             }
+            NodeRecord::Unproven(unproven) => {
+                let header = Header::parse(unproven.header).map_err(|e| e.to_string())?;
+                let (signature, at) = (unproven.office_signature, UnixMillis(unproven.at_ms));
+                let body = body.ok_or("an arrival without a body")?;
+                let id = header.core().message_id;
+                if !self.incoming.contains_key(&id) {
+                    self.unproven.insert(id, UnprovenIncoming { header, signature, body, at });
+                }
+            }
+            NodeRecord::HeldByBroker(held) => {
+                self.outgoing_mut(&held.message_id)?.held_by_broker = Some(UnixMillis(held.at_ms));
+            }
+            // Its entry comes as evidence, too.
+            NodeRecord::RewrapReceipted(_) => {}
             NodeRecord::Checkpoint(checkpoint) => self.checkpoint = Some(checkpoint.note),
             NodeRecord::Gossip(gossip) if gossip.compared => {
                 self.to_compare.remove(&gossip.note);
@@ -134,6 +155,27 @@ impl State {
             NodeRecord::Alarm(alarm) => {
                 self.alarms.push(AlarmState { at: UnixMillis(alarm.at_ms), what: alarm.what });
             }
+        }
+        Ok(())
+    }
+
+    /// Notes where the entry of a record stands. A later record of the same entry may have more beside it.
+    fn hold_entry(&mut self, record: &NodeRecord, position: Position, body: Option<Position>) -> Result<(), String> {
+        let Some((receipt, wrap)) = record.entry() else { return Ok(()) };
+        let (index, leaf) = read_receipt(receipt)?;
+        let (body, complete) = match &leaf.event {
+            Event::Accepted { header, .. } => {
+                let id = header.core().message_id;
+                let body = body.or_else(|| self.outgoing.get(&id)?.body);
+                (body, body.is_some())
+            }
+            Event::Rewrapped { .. } => (None, wrap.is_some_and(|wrap| !wrap.is_empty())),
+            Event::Attested { .. } | Event::NonDelivery(_) => (None, true),
+        };
+        let held = HeldEntry { record: position, body, complete };
+        let known = self.entries.entry(index).or_insert(held);
+        if complete && !known.complete {
+            *known = held;
         }
         Ok(())
     }
@@ -170,7 +212,9 @@ impl State {
         let submission =
             Submission::Receipted { index, time: leaf.time, numbers, marks: leaf.marks, receipt: position };
         let (order, not_before, evidence) = (self.order, UnixMillis(0), Vec::new());
-        let outgoing = Outgoing { header: *header, signature, body: None, order, not_before, submission, evidence };
+        let (header, held_by_broker) = (*header, None);
+        let outgoing =
+            Outgoing { header, signature, body: None, order, not_before, submission, held_by_broker, evidence };
         self.outgoing.entry(id).or_insert(outgoing);
         Ok(())
     }

@@ -246,7 +246,7 @@ async fn an_attachment_is_whole_before_its_message_is_accepted_and_is_for_its_pa
         p.commitments.attachments = vec![wire::AttachmentCommitment { sha256: Bytes::copy_from_slice(&name), size }];
     });
     let mut exchange = ExchangeClient::new(connect(&world, "offices/VN-BLO-LCA"));
-    let submit = || wire::SubmitRequest { envelope: Some(envelope.clone()) };
+    let submit = || wire::SubmitRequest { envelope: Some(envelope.clone()), seen_size: 0 };
     let missing = exchange.submit(submit()).await.unwrap_err();
     assert!(Refusal::from_status(&missing).unwrap().retry_after.is_some(), "the same bytes may succeed later");
     assert_eq!(code(Err::<(), _>(missing)), RefusalCode::AttachmentMissing);

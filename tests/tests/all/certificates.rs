@@ -134,7 +134,7 @@ async fn promise_9_an_office_cannot_speak_for_another() {
     let mut as_hekou = ExchangeClient::new(connect(&world, "offices/CN-BLO-HKO"));
     // An envelope that Lao Cai signed, brought by Hekou.
     let stolen = lao_cai.envelope("CN-BLO-HKO");
-    let submit = |envelope| wire::SubmitRequest { envelope: Some(envelope) };
+    let submit = |envelope| wire::SubmitRequest { envelope: Some(envelope), seen_size: 0 };
     assert_eq!(code(as_hekou.submit(submit(stolen)).await), RefusalCode::NotYourOffice);
     // Lao Cai's connection, Hekou's signature.
     let mut forged = lao_cai.envelope("CN-BLO-HKO");

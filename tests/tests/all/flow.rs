@@ -28,14 +28,14 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::support::{Forger, charter, code, connect, world};
+use crate::support::{Forger, alarms, charter, code, connect, copy_directory, missing_numbers, world};
 
 const LAO_CAI: &str = "VN-BLO-LCA";
 const HEKOU: &str = "CN-BLO-HKO";
 const HA_NOI: &str = "VN-CCP-HAN";
 
 fn submit(envelope: wire::Envelope) -> wire::SubmitRequest {
-    wire::SubmitRequest { envelope: Some(envelope) }
+    wire::SubmitRequest { envelope: Some(envelope), seen_size: 0 }
 }
 
 fn exchange(world: &World, office: &str) -> ExchangeClient<tonic::transport::Channel> {
@@ -198,14 +198,6 @@ fn take_back(world: &World, office: &str, message: &str, kind: &str, reason: &st
     world.office(office).ask(&request).unwrap()
 }
 
-fn missing_numbers(world: &World, office: &str) -> Value {
-    world.office(office).ask(&json!({"op": "status"})).unwrap()["missing_numbers"].clone()
-}
-
-fn alarms(world: &World, office: &str) -> Value {
-    world.office(office).ask(&json!({"op": "alarms"})).unwrap()["alarms"].clone()
-}
-
 /// Promises 4 and 6: what is withdrawn while the recipient is away is never delivered, its number is accounted for by a
 /// NON_DELIVERY, and the same after a restart of the broker; what was delivered already stays delivered.
 #[test]
@@ -302,7 +294,7 @@ async fn promise_6_an_expired_message_is_given_up_and_a_later_delivery_is_marked
     .encode();
     let signature = Some(hekou.receipt.sign(PayloadType::Delivered, &statement));
     let attested = Some(wire::Attested { statement, signature });
-    let request = wire::AttestRequest { kind: StatementKind::Delivered.into(), attested };
+    let request = wire::AttestRequest { kind: StatementKind::Delivered.into(), attested, seen_size: 0 };
     let receipt = to.attest(request).await.unwrap().into_inner().receipt.unwrap();
     assert_eq!(ExchangeLeaf::parse(&receipt.leaf).unwrap().marks, [wire::Mark::Late]);
 }
@@ -460,17 +452,4 @@ fn promise_3_a_node_restored_from_a_backup_is_made_whole_from_the_others() {
     let next = world.office(HEKOU).acknowledges(&received[2]).unwrap();
     assert!(world.office(HEKOU).sees(&next, &["RETRIEVED"]), "it cannot send any more");
     assert_eq!(alarms(&world, LAO_CAI), json!([]));
-}
-
-fn copy_directory(from: &std::path::Path, to: &std::path::Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let (kind, place) = (entry.file_type().unwrap(), to.join(entry.file_name()));
-        if kind.is_dir() {
-            copy_directory(&entry.path(), &place);
-        } else if kind.is_file() {
-            std::fs::copy(entry.path(), place).unwrap();
-        }
-    }
 }

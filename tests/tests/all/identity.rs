@@ -94,7 +94,7 @@ async fn ends<T>(mut stream: Streaming<T>) -> bool {
 }
 
 async fn submits(channel: &Channel, envelope: wire::Envelope) -> ExchangeLeaf {
-    let request = wire::SubmitRequest { envelope: Some(envelope) };
+    let request = wire::SubmitRequest { envelope: Some(envelope), seen_size: 0 };
     let receipt = ExchangeClient::new(channel.clone()).submit(request).await.unwrap().into_inner().receipt;
     ExchangeLeaf::parse(&receipt.unwrap().leaf).unwrap()
 }
@@ -160,7 +160,7 @@ async fn promise_9_an_office_that_the_directory_revokes_has_its_streams_ended() 
     let request = wire::EvidenceRequest { from_index: 0 };
     let again = ExchangeClient::new(lao_cai.clone()).evidence(request).await.map(|_| ());
     assert_eq!(code(again), RefusalCode::UnknownOriginator);
-    let request = wire::SubmitRequest { envelope: Some(Forger::new(&world, LAO_CAI).envelope(HEKOU)) };
+    let request = wire::SubmitRequest { envelope: Some(Forger::new(&world, LAO_CAI).envelope(HEKOU)), seen_size: 0 };
     assert_eq!(code(ExchangeClient::new(lao_cai).submit(request).await), RefusalCode::UnknownOriginator);
     submits(&connect(&world, "offices/VN-BLO-MBA"), Forger::new(&world, MONG_CAI).envelope(HEKOU)).await;
     let arrived = tokio::time::timeout(PATIENCE, others.message()).await.unwrap();

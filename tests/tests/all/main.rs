@@ -18,6 +18,7 @@ mod node_store;
 mod outages;
 mod recovery;
 mod refusals;
+mod restored;
 mod support;
 mod tampering;
 mod tidy;

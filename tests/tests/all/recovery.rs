@@ -246,11 +246,13 @@ fn promise_10_a_clock_that_went_back_stops_no_log() {
     let (charter, _) = liaison_link::charter_files::load(&out.join("charter.toml"), None).unwrap();
     let record = |n: u32| {
         let bytes = std::fs::read(out.join(format!("records/{n:04}.record"))).unwrap();
-        <wire::DirectoryRecord as liaison_proto::ProtoMessage>::decode(bytes.as_slice()).unwrap()
+        let record = <wire::DirectoryRecord as liaison_proto::ProtoMessage>::decode(bytes.as_slice()).unwrap();
+        liaison_broker::directory_log::DirectoryEvent::Publish(Box::new(record))
     };
     let disk = new_disk();
     let open_directory = || {
-        let (sequencer, published) = liaison_broker::directory_log::DirectorySequencer::new(charter.clone());
+        let (sequencer, published) =
+            liaison_broker::directory_log::DirectorySequencer::new(charter.clone(), Arc::default());
         let shared: Arc<dyn Disk> = Arc::new(disk.clone());
         let config = LogConfig { disk: shared, signer: signer(), segment_bytes: 256 * 1024, reserve_bytes: 0 };
         (open::open(config, sequencer).unwrap().0, published)

@@ -25,7 +25,7 @@ const LAO_CAI: &str = "VN-BLO-LCA";
 const HEKOU: &str = "CN-BLO-HKO";
 
 pub(crate) fn submit(envelope: wire::Envelope) -> wire::SubmitRequest {
-    wire::SubmitRequest { envelope: Some(envelope) }
+    wire::SubmitRequest { envelope: Some(envelope), seen_size: 0 }
 }
 
 pub(crate) async fn log_size(channel: &Channel) -> u64 {
@@ -176,12 +176,14 @@ async fn promise_6_no_false_delivery_can_be_stated() {
     let envelope = lao_cai.envelope(HEKOU);
     from.submit(submit(envelope.clone())).await.unwrap();
     let core = wire::Core::decode(wire::Header::decode(envelope.header.clone()).unwrap().core).unwrap();
-    let attest =
-        |kind: StatementKind, payload: PayloadType, statement: &Statement, key: &liaison_proto::sign::SigningKey| {
-            let statement = statement.encode();
-            let signature = Some(key.sign(payload, &statement));
-            wire::AttestRequest { kind: kind.into(), attested: Some(wire::Attested { statement, signature }) }
-        };
+    let attest = |kind: StatementKind,
+                  payload: PayloadType,
+                  statement: &Statement,
+                  key: &liaison_proto::sign::SigningKey| {
+        let statement = statement.encode();
+        let signature = Some(key.sign(payload, &statement));
+        wire::AttestRequest { kind: kind.into(), attested: Some(wire::Attested { statement, signature }), seen_size: 0 }
+    };
     let good = statement(&core.message_id, 0, &envelope.header, 1);
     let delivered = |s: &Statement| attest(StatementKind::Delivered, PayloadType::Delivered, s, &hekou.receipt);
     let retrieved = attest(StatementKind::Retrieved, PayloadType::Retrieved, &good, &hekou.signing);

@@ -26,6 +26,7 @@ use liaison_proto::{
     wire,
 };
 use liaison_tests::world::World;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tonic::{Status, transport::Channel};
 
@@ -196,4 +197,26 @@ impl Forger {
         change(&mut parts);
         self.sign(parts)
     }
+}
+
+/// Copies a directory as a backup would: other files with the same contents.
+pub(crate) fn copy_directory(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (kind, place) = (entry.file_type().unwrap(), to.join(entry.file_name()));
+        if kind.is_dir() {
+            copy_directory(&entry.path(), &place);
+        } else if kind.is_file() {
+            std::fs::copy(entry.path(), place).unwrap();
+        }
+    }
+}
+
+pub(crate) fn missing_numbers(world: &World, office: &str) -> Value {
+    world.office(office).ask(&json!({"op": "status"})).unwrap()["missing_numbers"].clone()
+}
+
+pub(crate) fn alarms(world: &World, office: &str) -> Value {
+    world.office(office).ask(&json!({"op": "alarms"})).unwrap()["alarms"].clone()
 }

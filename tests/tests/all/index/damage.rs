@@ -17,7 +17,7 @@ use liaison_tests::world::{PATIENCE, World};
 use tonic::codegen::tokio_stream::{self, StreamExt as _};
 
 use super::{HEKOU, LAO_CAI};
-use crate::support::{Forger, connect, world};
+use crate::support::{Forger, connect, world, world_with};
 
 /// What was accepted so far, by a client that notes everything.
 struct Ledger {
@@ -31,7 +31,7 @@ impl Ledger {
     }
 
     async fn submit(world: &World, envelope: wire::Envelope) -> Bytes {
-        let request = wire::SubmitRequest { envelope: Some(envelope) };
+        let request = wire::SubmitRequest { envelope: Some(envelope), seen_size: 0 };
         let answer = ExchangeClient::new(connect(world, "offices/VN-BLO-LCA")).submit(request).await;
         answer.unwrap().into_inner().receipt.unwrap().leaf
     }
@@ -174,7 +174,7 @@ async fn promises_1_3_and_4_a_damaged_index_costs_nothing() {
 /// thrown away; what only the index knew is not known, and may be sent again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn an_index_ahead_of_a_journal_that_was_restored_is_built_anew() {
-    let (_directory, mut world) = world(&[]);
+    let (_directory, mut world) = world_with(&["restored_grace_seconds = 0"], &[]);
     let mut ledger = Ledger::new(&world);
     for _ in 0..3 {
         ledger.sends(&world).await;

@@ -44,6 +44,7 @@ const PROVOKED: &[(&str, &[RefusalCode])] = &[
     ),
     (include_str!("../certificates.rs"), &[RefusalCode::BadRecord]),
     (include_str!("disk.rs"), &[RefusalCode::StorageFull]),
+    (include_str!("../restored.rs"), &[RefusalCode::HeldUnproven, RefusalCode::Repairing]),
     (
         TESTS_HERE,
         &[

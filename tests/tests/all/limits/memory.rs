@@ -99,7 +99,10 @@ async fn many_streams_that_are_never_read_cost_little_memory() {
         .encode();
         let signature = Some(receiver.receipt.sign(PayloadType::Delivered, &statement));
         let attested = Some(wire::Attested { statement, signature });
-        hekou.attest(wire::AttestRequest { kind: wire::StatementKind::Delivered.into(), attested }).await.unwrap();
+        hekou
+            .attest(wire::AttestRequest { kind: wire::StatementKind::Delivered.into(), attested, seen_size: 0 })
+            .await
+            .unwrap();
     }
     let usage = Usage::of(&world);
     let before = usage.peak();

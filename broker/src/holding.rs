@@ -1,0 +1,215 @@
+//! What cannot wait while the log is under repair: FLASH and URGENT go to their recipients from a journal of their own,
+//! without receipt and marked UNPROVEN, and are entered first once the log is whole.
+//!
+//! Invariants:
+//! - What is held is durable before its sender is told.
+//! - The gate stays closed until everything held was entered, or is refused by the rules of the log that is whole.
+
+use std::{
+    fs, io,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use liaison_log::{
+    disk::{Disk, OsDisk},
+    journal::{Journal as _, Position, file::SegmentedJournal},
+};
+use liaison_proto::{
+    ProtoMessage as _,
+    entropy::OsEntropy,
+    envelope::{SignedEnvelope, UnverifiedEnvelope},
+    header::Header,
+    ids::{Lane, MessageId, OfficeId},
+    refusal::{Refusal, RefusalCode},
+    wire,
+};
+
+use crate::gate::{Gate, Reason};
+
+const JOURNAL: &str = "holding";
+/// Kind of its records: an encoded `Envelope`.
+const KIND_ENVELOPE: u8 = 1;
+/// What is held at most, of one office and in all.
+const MOST_OF_OFFICE: usize = 256;
+const MOST: usize = 4096;
+/// When the sender looks again for its receipt.
+const AGAIN: Duration = Duration::from_secs(3);
+
+/// A message in the holding journal.
+#[derive(Clone, Debug)]
+struct Held {
+    id: MessageId,
+    from: OfficeId,
+    to: Vec<OfficeId>,
+    lane: Lane,
+    header_sha256: [u8; 32],
+    position: Position,
+}
+
+#[derive(Default)]
+struct Inner {
+    journal: Option<SegmentedJournal>,
+    held: Vec<Held>,
+    /// How many of them were entered, or refused, since the log is whole.
+    settled: usize,
+    /// A write failed: nothing is held any more by this process.
+    failed: bool,
+}
+
+/// The holding journal.
+pub struct Holding {
+    data: PathBuf,
+    disk: Arc<dyn Disk>,
+    segment_bytes: u32,
+    gate: Arc<Gate>,
+    inner: Mutex<Inner>,
+}
+
+fn held(header: &Header, position: Position) -> Held {
+    let core = header.core();
+    let (id, from, to, lane) = (core.message_id, core.from, core.to.clone(), core.lane);
+    Held { id, from, to, lane, header_sha256: header.sha256(), position }
+}
+
+fn unwritable(error: impl std::fmt::Display) -> Refusal {
+    tracing::error!(%error, "the holding journal failed");
+    Refusal::new(RefusalCode::Unavailable, "the holding journal could not be written")
+}
+
+/// What a sender is told whose message is held.
+fn told() -> Refusal {
+    Refusal::new(RefusalCode::HeldUnproven, "it goes to its recipients marked UNPROVEN").after(AGAIN)
+}
+
+impl Holding {
+    /// Opens the holding journal, when an earlier process left one.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn open(data: PathBuf, segment_bytes: u32, gate: Arc<Gate>) -> io::Result<Self> {
+        let disk: Arc<dyn Disk> = Arc::new(OsDisk::new(&data));
+        let mut inner = Inner::default();
+        let opened = SegmentedJournal::open(Arc::clone(&disk), JOURNAL, segment_bytes, None, |position, record| {
+            let envelope = wire::Envelope::decode(record.payload).map_err(io::Error::other)?;
+            let header = Header::parse(envelope.header).map_err(io::Error::other)?;
+            inner.held.push(held(&header, position));
+            Ok(())
+        });
+        match opened {
+            Ok((mut journal, tail)) => {
+                if tail.torn {
+                    // Nobody was told of what was never synced.
+                    let sequence = journal.sequence();
+                    journal.cut(tail.end, sequence)?;
+                }
+                inner.journal = Some(journal);
+                gate.close(Reason::Held);
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+        Ok(Self { data, disk, segment_bytes, gate, inner: Mutex::new(inner) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Holds an admitted envelope; none when the log takes it itself by now.
+    ///
+    /// # Errors
+    /// Always: `HELD_UNPROVEN` when it is held, or why it is not.
+    pub fn hold(&self, envelope: &SignedEnvelope) -> Option<Refusal> {
+        let mut inner = self.lock();
+        if self.gate.is_open() {
+            return None;
+        }
+        let core = envelope.header().core();
+        if let Some(known) = inner.held.iter().find(|held| held.id == core.message_id) {
+            let same = known.header_sha256 == envelope.header().sha256();
+            let detail = "a message with this id and another header is held";
+            return Some(if same { told() } else { Refusal::new(RefusalCode::DuplicateId, detail) });
+        }
+        if inner.failed {
+            return Some(unwritable("an earlier write failed"));
+        }
+        if inner.held.len() >= MOST || inner.held.iter().filter(|held| held.from == core.from).count() >= MOST_OF_OFFICE
+        {
+            return Some(Refusal::new(RefusalCode::TooMany, "too much is held while the log is repaired").after(AGAIN));
+        }
+        let written = self.write(&mut inner, envelope);
+        inner.failed = written.is_err();
+        Some(written.map_or_else(unwritable, |()| told()))
+    }
+
+    fn write(&self, inner: &mut Inner, envelope: &SignedEnvelope) -> io::Result<()> {
+        let journal = match inner.journal.take() {
+            Some(journal) => inner.journal.insert(journal),
+            None => {
+                let made = SegmentedJournal::create(Arc::clone(&self.disk), JOURNAL, self.segment_bytes, &OsEntropy)?;
+                self.disk.sync_directory("")?;
+                inner.journal.insert(made)
+            }
+        };
+        let position = journal.append(KIND_ENVELOPE, &[&envelope.wire().encode_to_vec()])?;
+        journal.take_unsynced().iter().try_for_each(|file| file.sync_data())?;
+        inner.held.push(held(envelope.header(), position));
+        tracing::warn!(message = %envelope.header().core().message_id, "held, and delivered unproven");
+        self.gate.close(Reason::Held);
+        Ok(())
+    }
+
+    fn read(inner: &Inner, at: usize) -> Option<io::Result<wire::Envelope>> {
+        let (journal, held) = (inner.journal.as_ref()?, inner.held.get(at)?);
+        let read =
+            |position| wire::Envelope::decode(journal.reader().read(position)?.payload).map_err(io::Error::other);
+        Some(read(held.position))
+    }
+
+    /// The next held envelope for an office in a lane, at `from` or later, with its place. What cannot be read is passed
+    /// over.
+    #[must_use]
+    pub fn next(&self, office: OfficeId, lane: Lane, from: usize) -> Option<(usize, wire::Envelope)> {
+        let inner = self.lock();
+        let mine = |held: &Held| held.lane == lane && held.to.contains(&office);
+        let places = inner.held.iter().enumerate().skip(from).filter(|(_, held)| mine(held)).map(|(place, _)| place);
+        places.filter_map(|place| Some((place, Self::read(&inner, place)?.ok()?))).next()
+    }
+
+    /// The next envelope to be entered; none when all are, and the gate was lifted.
+    pub(crate) fn next_to_enter(&self) -> Option<UnverifiedEnvelope> {
+        let mut inner = self.lock();
+        while inner.settled < inner.held.len() {
+            let envelope = Self::read(&inner, inner.settled);
+            match envelope.and_then(|envelope| UnverifiedEnvelope::parse(envelope.ok()?).ok()) {
+                Some(envelope) => return Some(envelope),
+                None => {
+                    tracing::error!("a held message cannot be read; its sender submits it again");
+                    inner.settled += 1;
+                }
+            }
+        }
+        // Under the lock: nothing is held between the last look and the lifting.
+        *inner = Inner::default();
+        if let Err(error) = fs::remove_dir_all(self.data.join(JOURNAL))
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::error!(%error, "the holding journal could not be removed");
+        }
+        self.gate.lift(Reason::Held);
+        None
+    }
+
+    /// The envelope that was last returned to be entered is settled.
+    pub(crate) fn settle(&self) {
+        self.lock().settled += 1;
+    }
+
+    /// How many are held.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.lock().held.len()
+    }
+}
