@@ -11,7 +11,7 @@ use liaison_proto::{
     limits,
     refusal::{Refusal, RefusalCode},
     sha256,
-    sign::PayloadType,
+    sign::{KeyRing, PayloadType},
     wire::{self, Kind, Mark, StatementKind},
 };
 
@@ -45,6 +45,8 @@ impl From<Refusal> for Rejection {
 #[derive(Debug)]
 pub struct Admitted {
     envelope: SignedEnvelope,
+    /// Verified under these.
+    keys: KeyRing,
     judgement: Judgement,
     /// What could not be settled about the connection.
     marks: Vec<Mark>,
@@ -74,11 +76,14 @@ impl Admitted {
     pub fn judged_by(&self, directory: &Directory, now: UnixMillis) -> Result<Judgement, Refusal> {
         // Time passed in the queue, and the log's time may be ahead of the clock: verifiers go by the leaf's.
         check_age(&self.envelope, now)?;
+        let keys = originator(self.envelope.header().core().from, directory, now)?;
+        // A key may have gone meanwhile, by a record or by time.
+        if keys != self.keys {
+            self.envelope.check_signature(&keys)?;
+        }
         if directory.size() == self.judgement.directory_size {
             return Ok(self.judgement.clone());
         }
-        let key = signing_key_of(&self.envelope, directory)?;
-        self.envelope.check_signature(&key)?;
         let mut judgement = judge(&self.envelope, directory, now)?;
         judgement.marks.extend(&self.marks);
         Ok(judgement)
@@ -89,17 +94,9 @@ fn refuse<T>(code: RefusalCode, detail: impl Into<String>) -> Result<T, Refusal>
     Err(Refusal::new(code, detail))
 }
 
-fn signing_key_of(
-    envelope: &SignedEnvelope,
-    directory: &Directory,
-) -> Result<liaison_proto::sign::VerifyingKey, Refusal> {
-    originator(envelope.header().core().from, directory)
-}
-
-fn originator(from: OfficeId, directory: &Directory) -> Result<liaison_proto::sign::VerifyingKey, Refusal> {
+fn originator(from: OfficeId, directory: &Directory, at: UnixMillis) -> Result<KeyRing, Refusal> {
     directory
-        .office(from, directory.size())
-        .map(|record| record.signing_key)
+        .signing_keys(from, directory.size(), at)
         .ok_or_else(|| Refusal::new(RefusalCode::UnknownOriginator, format!("{from} has no valid office record")))
 }
 
@@ -114,8 +111,8 @@ pub fn admit(submission: Submission, directory: &Directory, now: UnixMillis) -> 
         let detail = format!("the header says {from}, the certificate says {office}");
         return refuse(RefusalCode::NotYourOffice, detail).map_err(Rejection::from);
     }
-    let (key, header) = (originator(from, directory)?, envelope.header().clone());
-    let envelope = match envelope.verify(&key) {
+    let (keys, header) = (originator(from, directory, now)?, envelope.header().clone());
+    let envelope = match envelope.verify(&keys) {
         Ok(envelope) => envelope,
         // The signature is looked at first: whatever else is wrong, the office signed this header.
         Err(refusal) if refusal.code != RefusalCode::BadSignature => {
@@ -126,7 +123,7 @@ pub fn admit(submission: Submission, directory: &Directory, now: UnixMillis) -> 
     match judge(&envelope, directory, now) {
         Ok(mut judgement) => {
             judgement.marks.extend(&marks);
-            Ok(Admitted { envelope, judgement, marks })
+            Ok(Admitted { envelope, keys, judgement, marks })
         }
         Err(refusal) => Err(Rejection { refusal, verified: Some(Box::new(envelope.header().clone())) }),
     }
@@ -206,9 +203,9 @@ impl AdmittedRewrap {
     ///
     /// # Errors
     /// `UNKNOWN_ORIGINATOR`, `BAD_SIGNATURE`, `UNKNOWN_RECIPIENT` or `UNKNOWN_KEY`.
-    pub fn check(&self, directory: &Directory) -> Result<(), Refusal> {
+    pub fn check(&self, directory: &Directory, now: UnixMillis) -> Result<(), Refusal> {
         let RewrapStatement { office, recipient, key_sha256, .. } = &self.statement;
-        originator(*office, directory)?
+        originator(*office, directory, now)?
             .verify(PayloadType::Rewrapped, &self.rewrapped.statement, self.rewrapped.signature.as_ref())
             .map_err(|e| Refusal::new(RefusalCode::BadSignature, format!("statement: {e}")))?;
         if directory.office(*recipient, directory.size()).is_none() {
@@ -229,6 +226,7 @@ pub fn admit_rewrap(
     office: OfficeId,
     request: wire::RewrapRequest,
     directory: &Directory,
+    now: UnixMillis,
     marks: Vec<Mark>,
 ) -> Result<AdmittedRewrap, Refusal> {
     let malformed = |detail: String| Refusal::new(RefusalCode::MalformedEnvelope, detail);
@@ -245,7 +243,7 @@ pub fn admit_rewrap(
         return refuse(RefusalCode::CommitmentMismatch, "the wrap is not what the statement commits to");
     }
     let admitted = AdmittedRewrap { statement, rewrapped, wrap: request.wrap, marks };
-    admitted.check(directory)?;
+    admitted.check(directory, now)?;
     Ok(admitted)
 }
 
@@ -254,17 +252,17 @@ impl AdmittedStatement {
     ///
     /// # Errors
     /// `UNKNOWN_ORIGINATOR` or `BAD_SIGNATURE`.
-    pub fn check_signature(&self, directory: &Directory) -> Result<(), Refusal> {
+    pub fn check_signature(&self, directory: &Directory, now: UnixMillis) -> Result<(), Refusal> {
         let office = self.statement.office;
         let unknown = || Refusal::new(RefusalCode::UnknownOriginator, format!("{office} has no valid office record"));
-        let record = directory.office(office, directory.size()).ok_or_else(unknown)?;
-        let key = match self.kind {
-            StatementKind::Delivered => &record.receipt_key,
-            _ => &record.signing_key,
+        let keys = match self.kind {
+            StatementKind::Delivered => directory.receipt_keys(office, directory.size(), now),
+            _ => directory.signing_keys(office, directory.size(), now),
         };
+        let keys = keys.ok_or_else(unknown)?;
         let bad = |detail: String| Refusal::new(RefusalCode::BadSignature, detail);
         let payload = payload_type(self.kind).ok_or_else(|| bad("the statement has no kind".into()))?;
-        key.verify(payload, &self.attested.statement, self.attested.signature.as_ref())
+        keys.verify(payload, &self.attested.statement, self.attested.signature.as_ref())
             .map_err(|e| bad(format!("statement: {e}")))
     }
 }
@@ -277,6 +275,7 @@ pub fn admit_statement(
     office: OfficeId,
     request: wire::AttestRequest,
     directory: &Directory,
+    now: UnixMillis,
     marks: Vec<Mark>,
 ) -> Result<AdmittedStatement, Refusal> {
     let kind = request.kind();
@@ -288,6 +287,6 @@ pub fn admit_statement(
         return refuse(RefusalCode::NotYourOffice, detail);
     }
     let admitted = AdmittedStatement { kind, statement, attested, marks };
-    admitted.check_signature(directory)?;
+    admitted.check_signature(directory, now)?;
     Ok(admitted)
 }

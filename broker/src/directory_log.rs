@@ -103,7 +103,7 @@ impl Sequencer for DirectorySequencer {
             return Sequenced::Refused(refusal);
         }
         // On a copy: the state changes when the leaf is applied. Records are few.
-        if let Err(error) = self.pending.clone().apply(&record) {
+        if let Err(error) = self.pending.clone().apply(&record, at.time) {
             return Sequenced::Refused(Refusal::new(RefusalCode::BadRecord, error.to_string()));
         }
         let leaf = wire::DirectoryLeaf { version: 1, time_ms: at.time.0, record: Some(record) }.encode_to_vec();

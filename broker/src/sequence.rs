@@ -185,7 +185,7 @@ impl ExchangeSequencer {
             Err(violation) => return broken(violation),
         };
         let directory = self.directory();
-        if let Err(refusal) = admitted.check_signature(&directory) {
+        if let Err(refusal) = admitted.check_signature(&directory, time) {
             return Sequenced::Refused(refusal);
         }
         let mut marks = self.marks(marks);
@@ -209,7 +209,7 @@ impl ExchangeSequencer {
             Err(violation) => return broken(violation),
         }
         let directory = self.directory();
-        if let Err(refusal) = admitted.check(&directory) {
+        if let Err(refusal) = admitted.check(&directory, time) {
             return Sequenced::Refused(refusal);
         }
         let event = LeafEvent::Rewrapped {

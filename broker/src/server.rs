@@ -241,7 +241,13 @@ impl exchange_server::Exchange for Service {
         self.intake.shares.take(office, lane, 0).await?;
         self.intake.gate.pass()?;
         self.intake.check_seen(request.seen_size)?;
-        let admitted = admit::admit_statement(office, request, &self.intake.directory(), self.intake.marks(office));
+        let admitted = admit::admit_statement(
+            office,
+            request,
+            &self.intake.directory(),
+            self.intake.clock.now(),
+            self.intake.marks(office),
+        );
         let admitted = admitted.inspect_err(|refusal| note(office, refusal))?;
         let receipt = self.enter(office, lane, Event::Attest(Box::new(admitted))).await?;
         Ok(Response::new(wire::AttestResponse { receipt: Some(receipt) }))
@@ -254,7 +260,7 @@ impl exchange_server::Exchange for Service {
         self.intake.shares.take(office, lane, 0).await?;
         self.intake.gate.pass()?;
         self.intake.check_seen(request.seen_size)?;
-        let admitted = admit::admit_rewrap(office, request, &self.intake.directory(), marks);
+        let admitted = admit::admit_rewrap(office, request, &self.intake.directory(), self.intake.clock.now(), marks);
         let admitted = admitted.inspect_err(|refusal| note(office, refusal))?;
         let receipt = self.enter(office, lane, Event::Rewrap(Box::new(admitted))).await?;
         Ok(Response::new(wire::RewrapResponse { receipt: Some(receipt) }))

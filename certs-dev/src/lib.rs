@@ -12,6 +12,7 @@ pub mod bad;
 pub mod cli;
 mod files;
 pub mod members;
+pub mod renewal;
 pub mod revocation;
 pub mod roles;
 
@@ -37,6 +38,9 @@ pub enum CertsError {
         #[source]
         source: io::Error,
     },
+    /// A record to be signed is malformed.
+    #[error("{0} is not the next record of an office")]
+    Request(PathBuf),
     /// members.toml is malformed.
     #[error("the list of members is malformed: {0}")]
     Members(String),

@@ -299,13 +299,7 @@ impl Maker<'_> {
             serial: 1,
         };
         let signed = SignedCredential::issue(&credential, office_key);
-        let (bytes, signature) = signed.parts();
-        let stored = wire::OfficerSignature {
-            credential: bytes.clone(),
-            credential_signature: Some(signature.clone()),
-            signature: None,
-        };
-        write_file(&directory.join(format!("{}.credential", member.id)), &stored.encode_to_vec())
+        write_file(&directory.join(format!("{}.credential", member.id)), &signed.to_stored())
     }
 }
 

@@ -127,16 +127,16 @@ pub fn verify_entry(leaf: &ExchangeLeaf, directory: &Directory) -> Result<(), En
     if size > directory.size() {
         return Err(EntryError::UnknownDirectory(size));
     }
-    let record = |office| directory.office(office, size).ok_or(EntryError::UnknownOffice(office));
+    let unknown = |office| EntryError::UnknownOffice(office);
+    let signing_keys = |office| directory.signing_keys(office, size, leaf.time).ok_or(unknown(office));
     match &leaf.event {
         Event::Accepted { header, signature, .. } => {
             let core = header.core();
-            record(core.from)?
-                .signing_key
+            signing_keys(core.from)?
                 .verify(PayloadType::Header, header.bytes(), signature.as_ref())
                 .map_err(|e| EntryError::Signature(core.from, e))?;
             for (&to, commitment) in core.to.iter().zip(&header.commitments().recipients) {
-                record(to)?;
+                directory.office(to, size).ok_or(unknown(to))?;
                 let key =
                     directory.encryption_key(to, &commitment.key_sha256, size).ok_or(EntryError::UnknownKey(to))?;
                 if key.key.suite() != core.suite {
@@ -153,19 +153,18 @@ pub fn verify_entry(leaf: &ExchangeLeaf, directory: &Directory) -> Result<(), En
         }
         Event::Attested { kind, statement, bytes, signature } => {
             let office = statement.office;
-            let record = record(office)?;
-            let key = match kind {
-                wire::StatementKind::Delivered => &record.receipt_key,
-                _ => &record.signing_key,
+            let keys = match kind {
+                wire::StatementKind::Delivered => directory.receipt_keys(office, size, leaf.time),
+                _ => directory.signing_keys(office, size, leaf.time),
             };
             let malformed = EntryError::Signature(office, SignatureError::Malformed);
-            key.verify(payload_type(*kind).ok_or(malformed)?, bytes, signature.as_ref())
+            keys.ok_or(unknown(office))?
+                .verify(payload_type(*kind).ok_or(malformed)?, bytes, signature.as_ref())
                 .map_err(|e| EntryError::Signature(office, e))
         }
         Event::Rewrapped { statement, bytes, signature } => {
             let (from, to) = (statement.office, statement.recipient);
-            record(from)?
-                .signing_key
+            signing_keys(from)?
                 .verify(PayloadType::Rewrapped, bytes, signature.as_ref())
                 .map_err(|e| EntryError::Signature(from, e))?;
             directory.encryption_key(to, &statement.key_sha256, size).map(|_| ()).ok_or(EntryError::UnknownKey(to))

@@ -38,7 +38,7 @@ use crate::{
     log_view::LogView,
     open::Opener,
     publish,
-    receive::Receiver,
+    receive::{ReceiptKey, Receiver},
     reconcile,
     retry::Backoff,
     rewrap::Rewrapper,
@@ -73,7 +73,7 @@ pub async fn run(
         return Err(NodeError::Country(office));
     }
     let keystore = keystore(&config);
-    let receipt_key = keystore.receipt_key()?;
+    let receipt_key = ReceiptKey::new(keystore.receipt_key()?);
     let store = Store::open(&disk(&config, "store"), config.segment_bytes(), config.reserve_bytes(), office)?;
     // A clock that died says 1970: the log knows better.
     let time = FlooredTime::new(clock, &charter, store.state().log_time);
@@ -143,7 +143,7 @@ pub async fn run(
     let receiver = Receiver {
         link: link.clone(),
         office,
-        receipt_key,
+        receipt_key: receipt_key.clone(),
         contact,
         directory: Arc::clone(&directory),
         directory_source: directory_source.clone(),
@@ -168,7 +168,8 @@ pub async fn run(
     tasks.spawn(opener.run());
     let every = Duration::from_secs(u64::from(config.directory_seconds));
     tasks.spawn(hand_back::run(link.clone(), Arc::clone(&directory), exchange_log, every));
-    tasks.spawn(follow_directory(link, directory, directory_source, office, vault, every));
+    let follower = Follower { link, directory, source: directory_source, office, vault, receipt_key };
+    tasks.spawn(follower.run(every));
     let socket = local::bind(&config.socket()).map_err(io_failed("opening the local socket"))?;
     tasks.spawn(async move {
         local::serve(socket, move |uid, request, body| {
@@ -245,36 +246,73 @@ async fn look_after(
     }
 }
 
-/// Keeps the directory's replica up to date and looks whether the office's own record is the one it knows.
-async fn follow_directory(
+/// What following the directory needs beside it.
+struct Follower {
     link: Link,
     directory: Arc<DirectoryReplica>,
     source: RemoteLog,
     office: OfficeId,
     vault: Arc<Vault>,
-    every: Duration,
-) -> Result<(), StoreError> {
-    let mut backoff = Backoff::default();
-    loop {
-        match directory.update(&source).await {
-            Ok(()) => {
-                // Read anew: keys rotate.
-                let foreign =
-                    vault.keystore().public_keys().ok().and_then(|own| directory.foreign_record(office, &own));
-                if let Some(what) = foreign {
-                    link.alarm(what, Bytes::new()).await?;
+    receipt_key: ReceiptKey,
+}
+
+impl Follower {
+    /// Keeps the directory's replica up to date, looks whether the office's own record is one that it knows, and goes on
+    /// with the office's next keys once the directory has them.
+    async fn run(self, every: Duration) -> Result<(), StoreError> {
+        let mut backoff = Backoff::default();
+        let mut unlocks = self.vault.changes();
+        loop {
+            unlocks.mark_unchanged();
+            match self.directory.update(&self.source).await {
+                Ok(()) => {
+                    self.look_at_own().await?;
+                    backoff.reset();
+                    tokio::select! {
+                        () = tokio::time::sleep(every) => {}
+                        _ = unlocks.changed() => {}
+                    }
                 }
-                backoff.reset();
-                tokio::time::sleep(every).await;
-            }
-            Err(error) => {
-                if error.is_alarm() {
-                    link.alarm(chain(&error), Bytes::new()).await?;
-                } else {
-                    tracing::debug!(error = chain(&error), "the directory was not updated");
+                Err(error) => {
+                    if error.is_alarm() {
+                        self.link.alarm(chain(&error), Bytes::new()).await?;
+                    } else {
+                        tracing::debug!(error = chain(&error), "the directory was not updated");
+                    }
+                    tokio::time::sleep(backoff.pause(self.link.entropy.as_ref())).await;
                 }
-                tokio::time::sleep(backoff.pause(link.entropy.as_ref())).await;
             }
         }
+    }
+
+    async fn look_at_own(&self) -> Result<(), StoreError> {
+        // Read anew: keys rotate.
+        let Ok(own) = self.vault.keystore().public_keys() else { return Ok(()) };
+        if let Some(what) = self.directory.foreign_record(self.office, &own) {
+            self.link.alarm(what, Bytes::new()).await?;
+        }
+        if own.next.is_some_and(|next| self.directory.has_next(self.office, &next)) {
+            match self.adopt() {
+                Ok(()) => self.link.health.note("keys", None),
+                Err(problem) => {
+                    let line = format!("the office's next keys are not in use yet: {problem}");
+                    self.link.health.note("keys", Some(line));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn adopt(&self) -> Result<(), String> {
+        if let Some(key) = self.vault.keystore().adopt_receipt().map_err(|e| chain(&e))? {
+            self.receipt_key.replace(key);
+            tracing::info!("the next receipt key is in use");
+        }
+        let adopted = self.vault.adopt_signing(self.link.entropy.as_ref()).map_err(|e| chain(&e))?;
+        if !adopted {
+            return Err("unlock the office".into());
+        }
+        tracing::info!("the next signing key is in use");
+        Ok(())
     }
 }

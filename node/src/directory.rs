@@ -22,7 +22,7 @@ use liaison_proto::{
 use tokio::sync::Mutex;
 use tonic::Status;
 
-use crate::keystore::PublicKeys;
+use crate::keystore::{NextKeys, PublicKeys};
 
 /// Entries of the directory log that a node keeps: a region has some thousand offices with a key a month.
 const MAX_ENTRIES: u64 = 1_000_000;
@@ -122,15 +122,24 @@ impl DirectoryReplica {
         Ok(())
     }
 
+    /// Whether the directory has the record with the office's next keys.
+    #[must_use]
+    pub fn has_next(&self, office: OfficeId, next: &NextKeys) -> bool {
+        let directory = self.directory();
+        let has = |record: &Office| {
+            record.signing_key.as_bytes() == &next.signing && record.receipt_key.as_bytes() == &next.receipt
+        };
+        directory.office(office, directory.size()).is_some_and(has)
+    }
+
     /// What the directory says of the office that the office did not order: another signing or receipt key, or an
     /// encryption key that is none of its own.
     #[must_use]
     pub fn foreign_record(&self, office: OfficeId, own: &PublicKeys) -> Option<String> {
         let directory = self.directory();
         // Every record there ever was: one that was put right again before this node looked is as grave.
-        let foreign = |record: &Office| {
-            record.signing_key.as_bytes() != &own.signing || record.receipt_key.as_bytes() != &own.receipt
-        };
+        let foreign =
+            |record: &Office| ![record.signing_key, record.receipt_key].iter().all(|key| own.knows(key.as_bytes()));
         if directory.records(office).any(foreign) {
             return Some(format!("the directory holds a record of {office} with keys that this node does not have"));
         }

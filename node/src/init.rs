@@ -118,7 +118,7 @@ pub fn init(
             let (keys, opened) = keystore(&building).unlock(officer, passphrase)?;
             opened
                 .credential
-                .verify(config.office, &keys.signing.verifying_key(), clock.now())
+                .verify(config.office, &keys.signing.verifying_key().into(), clock.now())
                 .map_err(NodeError::Material)?;
         }
         Ok(officers)

@@ -11,7 +11,6 @@ use std::{
 use argon2::{Algorithm, Argon2, Params, Version};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use liaison_proto::{
-    Bytes, ProtoMessage as _,
     clock::{DAY_MS, UnixMillis},
     entropy::{Entropy, random},
     key_file::{KeyFileError, PrivateKey, read_private, write_private},
@@ -19,12 +18,13 @@ use liaison_proto::{
     officer::{SignedCredential, is_officer_id},
     seal::{DecryptionKey, EncryptionKey, SealError, Suite},
     sign::SigningKey,
-    wire,
 };
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::secret_box::{self, DoesNotOpen};
+
+mod succession;
 
 /// Argon2id cost (RFC 9106, second recommended option): memory in KiB, passes, lanes.
 const MEMORY_KIB: u32 = 64 * 1024;
@@ -83,12 +83,40 @@ pub struct PublicKeys {
     pub receipt: [u8; 32],
     /// Names of the encryption keys, as in headers.
     pub encryption: Vec<[u8; 32]>,
+    /// Signing and receipt keys of earlier records.
+    #[serde(default)]
+    pub former: Vec<[u8; 32]>,
+    /// Keys that were made and are not in the directory yet.
+    #[serde(default)]
+    pub next: Option<NextKeys>,
+}
+
+/// Public halves of the keys of the office's next record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NextKeys {
+    /// Ed25519.
+    pub signing: [u8; 32],
+    /// Ed25519.
+    pub receipt: [u8; 32],
+}
+
+impl PublicKeys {
+    /// Whether a signing or receipt key is, was or will be this office's.
+    #[must_use]
+    pub fn knows(&self, key: &[u8; 32]) -> bool {
+        let next = self.next.iter().flat_map(|next| [&next.signing, &next.receipt]);
+        [&self.signing, &self.receipt].into_iter().chain(&self.former).chain(next).any(|known| known == key)
+    }
 }
 
 /// What an unlocked office holds.
+#[derive(Clone)]
 pub struct OfficeKeys {
     /// Signs headers, RETRIEVED and CANNOT_OPEN.
     pub signing: SigningKey,
+    /// Signs once the directory has it.
+    pub next_signing: Option<SigningKey>,
     /// Open what is sealed to the office, the newest of each suite first.
     pub decryption: Vec<OwnKey>,
     /// Seals the key table.
@@ -111,6 +139,7 @@ pub struct OwnKey {
 pub struct StorageKey(pub(crate) [u8; 32]);
 
 /// An officer's own key and credential.
+#[derive(Clone)]
 pub struct OfficerKey {
     /// Short id.
     pub officer_id: String,
@@ -125,6 +154,8 @@ pub struct OfficerKey {
 struct OfficeFile {
     version: u32,
     signing: String,
+    #[serde(default)]
+    next_signing: Option<String>,
     storage: String,
     decryption: Vec<DecryptionEntry>,
 }
@@ -233,7 +264,7 @@ impl Keystore {
         let office_key = Zeroizing::new(random(entropy));
         let decryption: Vec<OwnKey> = decryption.into_iter().map(|key| OwnKey { key, replaced: None }).collect();
         let storage = StorageKey(random(entropy));
-        let keys = OfficeKeys { signing, decryption, storage, office_key: office_key.clone() };
+        let keys = OfficeKeys { signing, next_signing: None, decryption, storage, office_key: office_key.clone() };
         self.write_public(&keys)?;
         self.write_office(&keys, entropy)?;
         let mut officers = Vec::new();
@@ -253,20 +284,28 @@ impl Keystore {
     fn write_public(&self, keys: &OfficeKeys) -> Result<(), KeystoreError> {
         let before = self.public_keys().ok();
         // Names of destroyed keys stay: the directory still shows them as this office's.
-        let mut encryption: Vec<[u8; 32]> = before.map(|before| before.encryption).unwrap_or_default();
+        let mut encryption: Vec<[u8; 32]> = before.as_ref().map(|before| before.encryption.clone()).unwrap_or_default();
         for own in &keys.decryption {
             let name = own.key.public()?.sha256();
             if !encryption.contains(&name) {
                 encryption.push(name);
             }
         }
-        let public = PublicKeys {
-            signing: *keys.signing.verifying_key().as_bytes(),
-            receipt: *self.receipt_key()?.verifying_key().as_bytes(),
-            encryption,
-        };
+        let signing = *keys.signing.verifying_key().as_bytes();
+        let receipt = *self.receipt_key()?.verifying_key().as_bytes();
+        let replaced = before.iter().flat_map(|before| [before.signing, before.receipt]);
+        let mut former: Vec<[u8; 32]> = before.iter().flat_map(|before| before.former.clone()).collect();
+        for key in replaced.filter(|key| ![signing, receipt].contains(key)) {
+            if !former.contains(&key) {
+                former.push(key);
+            }
+        }
+        self.replace_public(&PublicKeys { signing, receipt, encryption, former, next: self.next_public(keys)? })
+    }
+
+    fn replace_public(&self, public: &PublicKeys) -> Result<(), KeystoreError> {
         let path = self.directory.join("public.json");
-        let text = serde_json::to_vec(&public).map_err(|_| KeystoreError::Malformed(path.clone()))?;
+        let text = serde_json::to_vec(public).map_err(|_| KeystoreError::Malformed(path.clone()))?;
         replace(&path, &text)
     }
 
@@ -288,6 +327,7 @@ impl Keystore {
         let file = OfficeFile {
             version: 1,
             signing: STANDARD.encode(keys.signing.seed()),
+            next_signing: keys.next_signing.as_ref().map(|next| STANDARD.encode(next.seed())),
             storage: STANDARD.encode(keys.storage.0),
             decryption: decryption.collect(),
         };
@@ -316,12 +356,7 @@ impl Keystore {
         }
         let kept = keys.decryption.iter().map(|own| OwnKey { replaced: own.replaced.or(Some(now)), ..own.clone() });
         decryption.extend(kept.filter(|own| own.replaced.is_none_or(|at| now.since(at) <= KEPT_DAYS * DAY_MS)));
-        let keys = OfficeKeys {
-            signing: keys.signing.clone(),
-            decryption,
-            storage: keys.storage.clone(),
-            office_key: keys.office_key.clone(),
-        };
+        let keys = OfficeKeys { decryption, ..keys.clone() };
         self.write_office(&keys, entropy)?;
         self.write_public(&keys)?;
         Ok((keys, published))
@@ -414,8 +449,11 @@ impl Keystore {
             decryption.push(OwnKey { key: DecryptionKey::parse(suite, &secret)?, replaced });
         }
         let signing = SigningKey::from_seed(&*seed(&file.signing)?);
+        let next =
+            file.next_signing.as_deref().map(|next| Ok::<_, KeystoreError>(SigningKey::from_seed(&*seed(next)?)));
+        let next_signing = next.transpose()?;
         let storage = StorageKey(*seed(&file.storage)?);
-        Ok((OfficeKeys { signing, decryption, storage, office_key }, officer))
+        Ok((OfficeKeys { signing, next_signing, decryption, storage, office_key }, officer))
     }
 
     fn open_slot(&self, officer: &str, passphrase: &[u8]) -> Result<(Zeroizing<[u8; 32]>, OfficerKey), KeystoreError> {
@@ -435,12 +473,11 @@ impl Keystore {
             .map_err(|_| KeystoreError::WrongPassphrase)?;
         let (office_key, seed) = secret.split_first_chunk::<32>().ok_or_else(malformed)?;
         let seed = Zeroizing::new(<[u8; 32]>::try_from(seed).map_err(|_| malformed())?);
-        let stored = wire::OfficerSignature::decode(Bytes::from(decode(&slot.credential)?)).map_err(|_| malformed())?;
-        let signature = stored.credential_signature.ok_or_else(malformed)?;
+        let (credential, signature) = succession::stored_credential(&path, &slot)?;
         let officer = OfficerKey {
             officer_id: officer.to_owned(),
             key: SigningKey::from_seed(&seed),
-            credential: SignedCredential::from_parts(stored.credential, signature),
+            credential: SignedCredential::from_parts(credential, signature),
         };
         Ok((Zeroizing::new(*office_key), officer))
     }
@@ -457,12 +494,6 @@ impl Keystore {
         entropy: &dyn Entropy,
     ) -> Result<(), KeystoreError> {
         let (office_key, opened) = self.open_slot(officer, old)?;
-        let (bytes, signature) = opened.credential.parts();
-        let stored = wire::OfficerSignature {
-            credential: bytes.clone(),
-            credential_signature: Some(signature.clone()),
-            signature: None,
-        };
-        self.write_slot(officer, &office_key, &opened.key, &stored.encode_to_vec(), new, entropy)
+        self.write_slot(officer, &office_key, &opened.key, &opened.credential.to_stored(), new, entropy)
     }
 }

@@ -28,6 +28,7 @@ use crate::{
     view,
 };
 
+mod keys;
 mod reading;
 mod sending;
 
@@ -100,6 +101,17 @@ enum Request {
     },
     /// New encryption keys.
     RotateKeys,
+    /// New signing and receipt keys of the office.
+    RenewOfficeKeys,
+    /// The office's next record, signed by its authority, in base64.
+    Publish {
+        record: String,
+    },
+    /// A new credential of an officer; with the officer's passphrase a new key, too.
+    RenewOfficer {
+        officer: String,
+        passphrase: Option<Zeroizing<String>>,
+    },
     Alarms,
 }
 
@@ -203,12 +215,10 @@ impl LocalApi {
             Request::TakeBack { message, kind, reason, text } => {
                 self.take_back(uid, &message, &kind, &reason, text.as_deref()).await
             }
-            Request::RotateKeys => {
-                self.vault.officer(uid)?;
-                let entropy = self.composer.entropy.as_ref();
-                let made = self.vault.rotate(self.office, entropy).map_err(|e| Failure::Failed(chain(&e)))?;
-                Ok(json!({"new_keys": made}))
-            }
+            Request::RotateKeys => self.rotate_keys(uid),
+            Request::RenewOfficeKeys => self.renew_office_keys(uid),
+            Request::Publish { record } => self.publish_record(uid, &record),
+            Request::RenewOfficer { officer, passphrase } => self.renew_officer(uid, officer, passphrase).await,
             // Answered before, with its bytes.
             Request::Attachment { .. } => Err(Failure::Failed("an attachment is asked for by itself".into())),
             Request::Inbox { limit } => {

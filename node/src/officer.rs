@@ -3,5 +3,6 @@
 mod answer;
 mod attach;
 pub mod cli;
+mod keys;
 pub mod output;
 pub mod passphrase;

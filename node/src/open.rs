@@ -15,7 +15,7 @@ use liaison_proto::{
     ids::{MessageId, OfficeId},
     officer::{self, Officer},
     seal::ContentKey,
-    sign::VerifyingKey,
+    sign::KeyRing,
     wire::{self, CannotOpenReason, StatementKind},
 };
 
@@ -61,7 +61,7 @@ pub struct Opened {
 pub fn read_plaintext(
     plaintext: &[u8],
     envelope: &SignedEnvelope,
-    signing_key: &VerifyingKey,
+    signing_keys: &KeyRing,
 ) -> Result<Opened, CannotOpenReason> {
     let header = envelope.header();
     let plaintext = wire::Plaintext::decode(plaintext).map_err(|_| CannotOpenReason::Content)?;
@@ -71,7 +71,7 @@ pub fn read_plaintext(
         &plaintext.content,
         plaintext.officer.as_ref(),
         core.from,
-        signing_key,
+        signing_keys,
         core.created_at,
     )
     .map_err(|_| CannotOpenReason::Officer)?;
@@ -82,7 +82,7 @@ pub fn read_plaintext(
             &plaintext.content,
             Some(countersigner),
             core.from,
-            signing_key,
+            signing_keys,
             core.created_at,
         )
         .map(|countersigner| countersigner.role);
@@ -161,7 +161,7 @@ impl Opener {
 
     async fn open(&self, id: MessageId, keys: &OfficeKeys) -> Result<(), OpenFailed> {
         let Some(incoming) = self.link.store.state().incoming.get(&id).cloned() else { return Ok(()) };
-        let (envelope, signing_key) = self.envelope(&incoming)?;
+        let (envelope, signing_keys) = self.envelope(&incoming)?;
         let content_key = unwrap(&envelope, self.office, incoming.rewrap.as_ref(), keys);
         let opened = content_key.and_then(|key| {
             let header = envelope.header();
@@ -169,7 +169,7 @@ impl Opener {
             let plaintext = key
                 .open_body(header.core_bytes(), commitment, &envelope.wire().body)
                 .map_err(|_| CannotOpenReason::Seal)?;
-            read_plaintext(&plaintext, &envelope, &signing_key).map(|opened| (key, opened))
+            read_plaintext(&plaintext, &envelope, &signing_keys).map(|opened| (key, opened))
         });
         let mut gossip = None;
         let (kind, reason) = match opened {
@@ -207,7 +207,7 @@ impl Opener {
         Ok(())
     }
 
-    fn envelope(&self, incoming: &Incoming) -> Result<(SignedEnvelope, VerifyingKey), OpenFailed> {
+    fn envelope(&self, incoming: &Incoming) -> Result<(SignedEnvelope, KeyRing), OpenFailed> {
         let envelope = self
             .link
             .store
@@ -215,41 +215,46 @@ impl Opener {
             .map_err(OpenFailed::Read)?;
         let directory = self.directory.directory();
         let from = incoming.header.core().from;
-        let record = directory.office(from, incoming.directory_size).ok_or(OpenFailed::Originator)?;
-        let signed = UnverifiedEnvelope::parse(envelope).and_then(|e| e.verify(&record.signing_key));
-        Ok((signed.map_err(OpenFailed::Envelope)?, record.signing_key))
+        let keys = directory.signing_keys(from, incoming.directory_size, incoming.time);
+        let keys = keys.ok_or(OpenFailed::Originator)?;
+        let signed = UnverifiedEnvelope::parse(envelope).and_then(|e| e.verify(&keys));
+        Ok((signed.map_err(OpenFailed::Envelope)?, keys))
     }
 
     /// Opens a kept message for reading, from its content key at rest.
     ///
     /// # Errors
     /// What is missing or does not verify any more.
-    pub fn read(&self, id: MessageId, keys: &OfficeKeys) -> Result<Opened, OpenFailed> {
+    pub fn read(&self, id: MessageId, own: &OfficeKeys) -> Result<Opened, OpenFailed> {
         let unproven = self.link.store.state().unproven.get(&id).cloned();
         if let Some(unproven) = unproven {
-            return self.read_unproven(&unproven, keys);
+            return self.read_unproven(&unproven, own);
         }
-        let (header, signature, body, directory_size) = {
+        let (header, signature, body, keys) = {
+            let directory = self.directory.directory();
             let state = self.link.store.state();
             if let Some(incoming) = state.incoming.get(&id) {
-                (incoming.header.clone(), incoming.signature.clone(), incoming.body, incoming.directory_size)
+                let from = incoming.header.core().from;
+                let keys = directory.signing_keys(from, incoming.directory_size, incoming.time);
+                let keys = keys.ok_or(OpenFailed::Originator)?;
+                (incoming.header.clone(), incoming.signature.clone(), incoming.body, keys)
             } else {
                 let outgoing = state.outgoing.get(&id).ok_or(OpenFailed::Key(KeyTableError::Missing))?;
-                let size = self.directory.directory().size();
+                // Its own: by whichever key the office had then.
+                let own = directory.records(self.office).map(|record| record.signing_key);
+                let keys = KeyRing::new(own);
                 let body = outgoing.body.ok_or(OpenFailed::Key(KeyTableError::Missing))?;
-                (outgoing.header.clone(), outgoing.signature.clone(), body, size)
+                (outgoing.header.clone(), outgoing.signature.clone(), body, keys)
             }
         };
         let envelope = self.link.store.envelope(&header, signature.as_ref(), body).map_err(OpenFailed::Read)?;
-        let directory = self.directory.directory();
-        let key = directory.office(header.core().from, directory_size).ok_or(OpenFailed::Originator)?.signing_key;
         let envelope =
-            UnverifiedEnvelope::parse(envelope).and_then(|e| e.verify(&key)).map_err(OpenFailed::Envelope)?;
-        let content_key = self.key_table.find(header.core().thread_id, id, &keys.storage)?;
+            UnverifiedEnvelope::parse(envelope).and_then(|e| e.verify(&keys)).map_err(OpenFailed::Envelope)?;
+        let content_key = self.key_table.find(header.core().thread_id, id, &own.storage)?;
         let plaintext = content_key
             .open_body(header.core_bytes(), &header.commitments().key_commitment, &envelope.wire().body)
             .map_err(|_| OpenFailed::Content)?;
-        read_plaintext(&plaintext, &envelope, &key).map_err(|_| OpenFailed::Content)
+        read_plaintext(&plaintext, &envelope, &keys).map_err(|_| OpenFailed::Content)
     }
 }
 
@@ -259,14 +264,15 @@ impl Opener {
         let UnprovenIncoming { header, signature, body, .. } = unproven;
         let envelope = self.link.store.envelope(header, signature.as_ref(), *body).map_err(OpenFailed::Read)?;
         let directory = self.directory.directory();
-        let record = directory.office(header.core().from, directory.size()).ok_or(OpenFailed::Originator)?;
-        let envelope = UnverifiedEnvelope::parse(envelope).and_then(|e| e.verify(&record.signing_key));
+        let signing_keys = directory.signing_keys(header.core().from, directory.size(), unproven.at);
+        let signing_keys = signing_keys.ok_or(OpenFailed::Originator)?;
+        let envelope = UnverifiedEnvelope::parse(envelope).and_then(|e| e.verify(&signing_keys));
         let envelope = envelope.map_err(OpenFailed::Envelope)?;
         let content_key = unwrap(&envelope, self.office, None, keys).map_err(|_| OpenFailed::Content)?;
         let commitment = &header.commitments().key_commitment;
         let plaintext = content_key.open_body(header.core_bytes(), commitment, &envelope.wire().body);
         let plaintext = plaintext.map_err(|_| OpenFailed::Content)?;
-        read_plaintext(&plaintext, &envelope, &record.signing_key).map_err(|_| OpenFailed::Content)
+        read_plaintext(&plaintext, &envelope, &signing_keys).map_err(|_| OpenFailed::Content)
     }
 }
 

@@ -1,7 +1,10 @@
 //! The way in: what the broker delivers is verified in full, kept durably with this office's signed DELIVERED, and only
 //! then stated to the broker.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use liaison_log::{
     leaf::{Event, ExchangeLeaf, Statement},
@@ -49,6 +52,27 @@ pub enum Kept {
     Later,
 }
 
+/// The key that signs DELIVERED, also while the office is locked; shared, for it is replaced while messages come.
+#[derive(Clone, Debug)]
+pub struct ReceiptKey(Arc<RwLock<SigningKey>>);
+
+impl ReceiptKey {
+    /// Begins with a key.
+    #[must_use]
+    pub fn new(key: SigningKey) -> Self {
+        Self(Arc::new(RwLock::new(key)))
+    }
+
+    /// Goes on with another key.
+    pub fn replace(&self, key: SigningKey) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = key;
+    }
+
+    fn sign(&self, statement: &Bytes) -> wire::Signature {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).sign(PayloadType::Delivered, statement)
+    }
+}
+
 /// What receiving needs beside the link.
 #[derive(Clone)]
 pub struct Receiver {
@@ -57,7 +81,7 @@ pub struct Receiver {
     /// The office.
     pub office: OfficeId,
     /// Signs DELIVERED.
-    pub receipt_key: SigningKey,
+    pub receipt_key: ReceiptKey,
     /// Whether the stream is up.
     pub contact: Arc<Contact>,
     /// Offices and keys.
@@ -191,7 +215,7 @@ impl Receiver {
             reason: CannotOpenReason::Unspecified,
         }
         .encode();
-        let signature = self.receipt_key.sign(PayloadType::Delivered, &statement);
+        let signature = self.receipt_key.sign(&statement);
         let message_id = Bytes::copy_from_slice(header.core().message_id.as_bytes());
         // Copies: parts of what came in one buffer with a body would keep the whole of it in memory.
         let arrived = NodeRecord::Arrived(Arrived {
@@ -235,11 +259,12 @@ impl Receiver {
             return Err(NotTaken::OtherMessage);
         }
         let id = core.message_id;
-        let key = {
+        let keys = {
             let directory = self.directory.directory();
-            directory.office(core.from, directory.size()).ok_or(NotTaken::OtherMessage)?.signing_key
+            let keys = directory.signing_keys(core.from, directory.size(), self.link.clock.now());
+            keys.ok_or(NotTaken::OtherMessage)?
         };
-        let signed = unverified.verify(&key).map_err(NotTaken::Envelope)?;
+        let signed = unverified.verify(&keys).map_err(NotTaken::Envelope)?;
         {
             let state = self.link.store.state();
             if state.incoming.contains_key(&id) || state.unproven.contains_key(&id) {
@@ -268,8 +293,8 @@ impl Receiver {
         verify_entry(leaf, &directory).map_err(|_| NotTaken::OtherMessage)?;
         let unverified = UnverifiedEnvelope::parse(envelope).map_err(NotTaken::Envelope)?;
         let from = unverified.header().core().from;
-        let key = directory.office(from, leaf.directory_size).ok_or(NotTaken::OtherMessage)?.signing_key;
-        let signed = unverified.verify(&key).map_err(NotTaken::Envelope)?;
+        let keys = directory.signing_keys(from, leaf.directory_size, leaf.time).ok_or(NotTaken::OtherMessage)?;
+        let signed = unverified.verify(&keys).map_err(NotTaken::Envelope)?;
         let Event::Accepted { numbers, .. } = &leaf.event else { return Err(NotTaken::OtherMessage) };
         let core = signed.header().core();
         let position = core.to.iter().position(|to| *to == self.office).ok_or(NotTaken::OtherMessage)?;

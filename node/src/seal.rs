@@ -40,19 +40,12 @@ impl Draft {
     /// when the officer's credential is not valid now, `TOO_LARGE` when the body passes its limit.
     pub fn seal(self, officer: &OfficerKey, directory: &Directory, entropy: &dyn Entropy) -> Result<Sealed, Refusal> {
         let signature = officer::sign_content(&self.core, &self.content, &officer.credential, &officer.key);
-        let own = directory.office(self.from, directory.size());
+        let own = directory.signing_keys(self.from, directory.size(), self.created_at);
         let own =
             own.ok_or_else(|| Refusal::new(RefusalCode::UnknownOriginator, "the own office has no valid record"))?;
         // What the counterpart would reject is better refused here.
-        officer::verify_content(
-            &self.core,
-            &self.content,
-            Some(&signature),
-            self.from,
-            &own.signing_key,
-            self.created_at,
-        )
-        .map_err(|e| Refusal::new(RefusalCode::BadSignature, e.to_string()))?;
+        officer::verify_content(&self.core, &self.content, Some(&signature), self.from, &own, self.created_at)
+            .map_err(|e| Refusal::new(RefusalCode::BadSignature, e.to_string()))?;
         let plaintext = wire::Plaintext {
             content: self.content.clone().into(),
             officer: Some(signature),

@@ -12,6 +12,7 @@ use liaison_proto::{
     clock::{Clock, DAY_MS, UnixMillis},
     entropy::Entropy,
     ids::OfficeId,
+    office::Office,
     sign::PayloadType,
     wire::{self, directory_record::Record},
 };
@@ -113,6 +114,66 @@ impl Vault {
         drop(unlocked);
         self.changed.send_modify(|n| *n += 1);
         Ok(published.len())
+    }
+
+    /// Makes the office's next signing and receipt key, and the record for the country's authority to sign.
+    ///
+    /// # Errors
+    /// [`RotateError`].
+    pub fn prepare_next(&self, current: &Office, entropy: &dyn Entropy) -> Result<wire::Office, RotateError> {
+        let mut unlocked = self.lock_state();
+        let keys = unlocked.office.clone().ok_or(Locked)?;
+        let (keys, request) = self.keystore.prepare_next(&keys, current, entropy)?;
+        unlocked.office = Some(Arc::new(keys));
+        Ok(request)
+    }
+
+    /// Goes on with the next signing key, which the directory has; false while the office is locked.
+    ///
+    /// # Errors
+    /// [`RotateError`].
+    pub fn adopt_signing(&self, entropy: &dyn Entropy) -> Result<bool, RotateError> {
+        let mut unlocked = self.lock_state();
+        let Some(keys) = unlocked.office.clone() else { return Ok(false) };
+        let keys = self.keystore.adopt_signing(&keys, entropy)?;
+        for session in unlocked.sessions.values_mut() {
+            let credential = self.keystore.credential(&session.officer.officer_id)?;
+            session.officer = Arc::new(OfficerKey { credential, ..OfficerKey::clone(&session.officer) });
+        }
+        unlocked.office = Some(Arc::new(keys));
+        drop(unlocked);
+        self.changed.send_modify(|n| *n += 1);
+        Ok(true)
+    }
+
+    /// Gives an officer a new credential; with their passphrase also a new key of their own.
+    ///
+    /// # Errors
+    /// [`RotateError`].
+    pub fn renew_officer(
+        &self,
+        officer: &str,
+        passphrase: Option<&[u8]>,
+        entropy: &dyn Entropy,
+    ) -> Result<(), RotateError> {
+        let now = self.clock.now();
+        let mut unlocked = self.lock_state();
+        let keys = unlocked.office.clone().ok_or(Locked)?;
+        let (key, credential) = match passphrase {
+            None => (None, self.keystore.renew_credential(&keys, officer, now)?),
+            Some(passphrase) => {
+                let (key, credential) = self.keystore.renew_officer_key(&keys, officer, passphrase, now, entropy)?;
+                (Some(key), credential)
+            }
+        };
+        for session in unlocked.sessions.values_mut().filter(|session| session.officer.officer_id == officer) {
+            let mut renewed = OfficerKey { credential: credential.clone(), ..OfficerKey::clone(&session.officer) };
+            if let Some(key) = &key {
+                renewed.key = key.clone();
+            }
+            session.officer = Arc::new(renewed);
+        }
+        Ok(())
     }
 
     /// The keystore.

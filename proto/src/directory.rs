@@ -7,19 +7,20 @@ use prost::Message as _;
 
 use crate::{
     charter::Charter,
-    clock::UnixMillis,
+    clock::{DAY_MS, UnixMillis},
     ids::OfficeId,
     limits,
     office::{Office, PublishedKey, RecordError},
     seal::Suite,
     sha256,
-    sign::{PayloadType, VerifyingKey},
+    sign::{KeyRing, PayloadType, VerifyingKey},
     wire::{self, directory_record::Record},
 };
 
 #[derive(Clone, Debug, Default)]
 struct OfficeHistory {
-    records: Vec<(u64, Office)>,
+    /// Index, time, record.
+    records: Vec<(u64, UnixMillis, Office)>,
     keys: Vec<(u64, PublishedKey)>,
     /// Index, and the revoked key's hash or none for the whole office.
     revocations: Vec<(u64, Option<[u8; 32]>)>,
@@ -70,7 +71,7 @@ impl Directory {
         if leaf.time_ms < self.time.0 {
             return Err(RecordError::TimeWentBack);
         }
-        self.apply(&leaf.record.ok_or(RecordError::Malformed)?)?;
+        self.apply(&leaf.record.ok_or(RecordError::Malformed)?, UnixMillis(leaf.time_ms))?;
         self.time = UnixMillis(leaf.time_ms);
         Ok(())
     }
@@ -81,19 +82,19 @@ impl Directory {
         self.time
     }
 
-    /// Applies the next record.
+    /// Applies the next record, entered at a time.
     ///
     /// # Errors
     /// [`RecordError`] when the record does not verify; the state is unchanged then.
-    pub fn apply(&mut self, record: &wire::DirectoryRecord) -> Result<(), RecordError> {
+    pub fn apply(&mut self, record: &wire::DirectoryRecord, at: UnixMillis) -> Result<(), RecordError> {
         let record = record.record.as_ref().ok_or(RecordError::Malformed)?;
         if self.size == 0 && !matches!(record, Record::Charter(_)) {
             return Err(RecordError::NoCharter);
         }
         match record {
             Record::Charter(record) => self.apply_charter(record)?,
-            Record::Office(record) => self.apply_office(record)?,
-            Record::Key(record) => self.apply_key(record)?,
+            Record::Office(record) => self.apply_office(record, at)?,
+            Record::Key(record) => self.apply_key(record, at)?,
             Record::Revoked(record) => self.apply_revocation(record)?,
             // No policy can be in force before the countries concerned are known from its content.
             Record::Policy(_) => return Err(RecordError::Unsupported),
@@ -114,25 +115,25 @@ impl Directory {
         Ok(&self.charter.country(office.country()).ok_or(RecordError::Country)?.authority)
     }
 
-    fn apply_office(&mut self, record: &wire::OfficeRecord) -> Result<(), RecordError> {
+    fn apply_office(&mut self, record: &wire::OfficeRecord, at: UnixMillis) -> Result<(), RecordError> {
         let authority = self.authority(Office::claimed_id(record)?)?;
         let office = Office::verify(record, authority)?;
         let last = self.offices.get(&office.id).and_then(|history| history.records.last());
         let continues = match last {
             None => office.serial == 1,
-            Some((_, last)) => office.serial == last.serial + 1 && office.previous_sha256 == Some(last.sha256),
+            Some((_, _, last)) => office.serial == last.serial + 1 && office.previous_sha256 == Some(last.sha256),
         };
         if !continues {
             return Err(RecordError::Chain);
         }
-        self.offices.entry(office.id).or_default().records.push((self.size, office));
+        self.offices.entry(office.id).or_default().records.push((self.size, at, office));
         Ok(())
     }
 
-    fn apply_key(&mut self, record: &wire::KeyRecord) -> Result<(), RecordError> {
+    fn apply_key(&mut self, record: &wire::KeyRecord, at: UnixMillis) -> Result<(), RecordError> {
         let claimed = PublishedKey::claimed_office(record)?;
-        let signing_key = self.office(claimed, self.size).ok_or(RecordError::NotEnrolled)?.signing_key;
-        let key = PublishedKey::verify(record, &signing_key)?;
+        let signing_keys = self.signing_keys(claimed, self.size, at).ok_or(RecordError::NotEnrolled)?;
+        let key = PublishedKey::verify(record, &signing_keys)?;
         let history = self.offices.entry(key.office).or_default();
         if history.keys.iter().any(|(_, known)| known.sha256 == key.sha256) {
             return Err(RecordError::Repeated);
@@ -166,10 +167,40 @@ impl Directory {
     #[must_use]
     pub fn office(&self, office: OfficeId, size: u64) -> Option<&Office> {
         let history = self.offices.get(&office)?;
-        let (enrolled, record) = history.records.iter().rev().find(|(index, _)| *index < size)?;
+        let (enrolled, _, record) = history.records.iter().rev().find(|(index, ..)| *index < size)?;
         // A revocation of the whole office holds until a later record enrols it again.
         let revoked = history.revocations.iter().any(|(index, key)| (*enrolled..size).contains(index) && key.is_none());
         (!revoked).then_some(record)
+    }
+
+    /// The record in force at a size of the log, and the one before it while its keys are still good at `at`: for some
+    /// days after it was replaced, unless the office was revoked in between.
+    fn records_in_force(&self, office: OfficeId, size: u64, at: UnixMillis) -> Option<(&Office, Option<&Office>)> {
+        let record = self.office(office, size)?;
+        let history = self.offices.get(&office)?;
+        let mut known = history.records.iter().rev().filter(|(index, ..)| *index < size);
+        let (_, replaced_at, _) = known.next()?;
+        let before = known.next().filter(|(before, ..)| {
+            let revoked =
+                history.revocations.iter().any(|(index, key)| (*before..size).contains(index) && key.is_none());
+            !revoked && at <= replaced_at.plus(limits::KEY_OVERLAP_DAYS * DAY_MS)
+        });
+        Some((record, before.map(|(.., before)| before)))
+    }
+
+    /// The keys under which an office's header, credential, key record, RETRIEVED, CANNOT_OPEN or REWRAPPED verifies
+    /// that is judged by this size of the log at this time; none when the office is unknown or revoked.
+    #[must_use]
+    pub fn signing_keys(&self, office: OfficeId, size: u64, at: UnixMillis) -> Option<KeyRing> {
+        let (record, before) = self.records_in_force(office, size, at)?;
+        Some(KeyRing::new([Some(record), before].into_iter().flatten().map(|record| record.signing_key)))
+    }
+
+    /// The same for DELIVERED.
+    #[must_use]
+    pub fn receipt_keys(&self, office: OfficeId, size: u64, at: UnixMillis) -> Option<KeyRing> {
+        let (record, before) = self.records_in_force(office, size, at)?;
+        Some(KeyRing::new([Some(record), before].into_iter().flatten().map(|record| record.receipt_key)))
     }
 
     /// The published key of this name, unless revoked, at a size of the log.
@@ -189,7 +220,7 @@ impl Directory {
 
     /// Every record of an office, the oldest first.
     pub fn records(&self, office: OfficeId) -> impl Iterator<Item = &Office> {
-        self.offices.get(&office).into_iter().flat_map(|history| history.records.iter().map(|(_, record)| record))
+        self.offices.get(&office).into_iter().flat_map(|history| history.records.iter().map(|(.., record)| record))
     }
 
     /// Every key that an office has published, revoked ones included.

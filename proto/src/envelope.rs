@@ -9,7 +9,7 @@ use crate::{
     limits,
     refusal::{Refusal, RefusalCode},
     sha256,
-    sign::{PayloadType, VerifyingKey},
+    sign::{KeyRing, PayloadType},
     wire,
 };
 
@@ -52,8 +52,8 @@ impl UnverifiedEnvelope {
     ///
     /// # Errors
     /// `BAD_SIGNATURE`, `COMMITMENT_MISMATCH` or `MALFORMED_ENVELOPE`.
-    pub fn verify(self, signing_key: &VerifyingKey) -> Result<SignedEnvelope, Refusal> {
-        check_signature(&self.header, &self.envelope, signing_key)?;
+    pub fn verify(self, signing_keys: &KeyRing) -> Result<SignedEnvelope, Refusal> {
+        check_signature(&self.header, &self.envelope, signing_keys)?;
         self.check_commitments()?;
         Ok(SignedEnvelope { header: self.header, envelope: self.envelope })
     }
@@ -96,7 +96,7 @@ impl UnverifiedEnvelope {
     }
 }
 
-/// An envelope whose office signature and commitments held under the key it was verified with.
+/// An envelope whose office signature and commitments held under the keys it was verified with.
 #[derive(Clone, Debug)]
 pub struct SignedEnvelope {
     header: Header,
@@ -110,12 +110,12 @@ impl SignedEnvelope {
         &self.header
     }
 
-    /// Verifies the office's signature again, under a key that may be another one by now.
+    /// Verifies the office's signature again, under keys that may be others by now.
     ///
     /// # Errors
     /// `BAD_SIGNATURE`.
-    pub fn check_signature(&self, signing_key: &VerifyingKey) -> Result<(), Refusal> {
-        check_signature(&self.header, &self.envelope, signing_key)
+    pub fn check_signature(&self, signing_keys: &KeyRing) -> Result<(), Refusal> {
+        check_signature(&self.header, &self.envelope, signing_keys)
     }
 
     /// The envelope as it goes over the wire.
@@ -133,8 +133,8 @@ impl SignedEnvelope {
     }
 }
 
-fn check_signature(header: &Header, envelope: &wire::Envelope, key: &VerifyingKey) -> Result<(), Refusal> {
-    key.verify(PayloadType::Header, header.bytes(), envelope.office_signature.as_ref())
+fn check_signature(header: &Header, envelope: &wire::Envelope, keys: &KeyRing) -> Result<(), Refusal> {
+    keys.verify(PayloadType::Header, header.bytes(), envelope.office_signature.as_ref())
         .map_err(|e| Refusal::new(RefusalCode::BadSignature, format!("office signature: {e}")))
 }
 

@@ -10,7 +10,7 @@ use crate::{
     limits,
     seal::{EncryptionKey, Suite},
     sha256,
-    sign::{PayloadType, SignatureError, VerifyingKey},
+    sign::{KeyRing, PayloadType, SignatureError, VerifyingKey},
     wire,
 };
 
@@ -154,12 +154,12 @@ impl PublishedKey {
         key.office.parse().map_err(|_| RecordError::Malformed)
     }
 
-    /// Verifies a key record under its office's signing key.
+    /// Verifies a key record under its office's signing keys.
     ///
     /// # Errors
     /// [`RecordError`] naming what does not hold.
-    pub fn verify(record: &wire::KeyRecord, signing_key: &VerifyingKey) -> Result<Self, RecordError> {
-        signing_key
+    pub fn verify(record: &wire::KeyRecord, signing_keys: &KeyRing) -> Result<Self, RecordError> {
+        signing_keys
             .verify(PayloadType::KeyRecord, &record.key, record.office_signature.as_ref())
             .map_err(RecordError::Signature)?;
         let office = Self::claimed_office(record)?;

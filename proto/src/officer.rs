@@ -9,7 +9,7 @@ use crate::{
     clock::{DAY_MS, UnixMillis},
     ids::OfficeId,
     limits, sha256,
-    sign::{PayloadType, SignatureError, SigningKey, VerifyingKey},
+    sign::{KeyRing, PayloadType, SignatureError, SigningKey, VerifyingKey},
     wire,
 };
 
@@ -61,6 +61,19 @@ impl SignedCredential {
         Self { bytes, signature }
     }
 
+    /// As it is kept in files: an `OfficerSignature` without its last field.
+    #[must_use]
+    pub fn to_stored(&self) -> Vec<u8> {
+        let (credential, credential_signature) = (self.bytes.clone(), Some(self.signature.clone()));
+        wire::OfficerSignature { credential, credential_signature, signature: None }.encode_to_vec()
+    }
+
+    /// What the credential says of the officer's role; nothing is verified.
+    #[must_use]
+    pub fn claimed_role(&self) -> wire::Role {
+        wire::OfficerCredential::decode(self.bytes.clone()).map_or(wire::Role::Unspecified, |found| found.role())
+    }
+
     /// The credential's bytes and the office's signature.
     #[must_use]
     pub const fn parts(&self) -> (&Bytes, &wire::Signature) {
@@ -71,11 +84,11 @@ impl SignedCredential {
     ///
     /// # Errors
     /// [`OfficerError`] naming what does not hold.
-    pub fn verify(&self, office: OfficeId, office_key: &VerifyingKey, at: UnixMillis) -> Result<Officer, OfficerError> {
+    pub fn verify(&self, office: OfficeId, office_keys: &KeyRing, at: UnixMillis) -> Result<Officer, OfficerError> {
         if self.bytes.len() > limits::RECORD_BYTES {
             return Err(OfficerError::Malformed);
         }
-        office_key
+        office_keys
             .verify(PayloadType::OfficerCredential, &self.bytes, Some(&self.signature))
             .map_err(OfficerError::CredentialSignature)?;
         let credential = wire::OfficerCredential::decode(self.bytes.clone()).map_err(|_| OfficerError::Malformed)?;
@@ -161,12 +174,12 @@ pub fn verify_content(
     content: &[u8],
     signed: Option<&wire::OfficerSignature>,
     office: OfficeId,
-    office_key: &VerifyingKey,
+    office_keys: &KeyRing,
     at: UnixMillis,
 ) -> Result<Officer, OfficerError> {
     let signed = signed.ok_or(OfficerError::Malformed)?;
     let signature = signed.credential_signature.clone().ok_or(OfficerError::Malformed)?;
-    let officer = SignedCredential::from_parts(signed.credential.clone(), signature).verify(office, office_key, at)?;
+    let officer = SignedCredential::from_parts(signed.credential.clone(), signature).verify(office, office_keys, at)?;
     if !matches!(officer.role, wire::Role::Officer | wire::Role::DutyOfficer | wire::Role::Supervisor) {
         return Err(OfficerError::Role);
     }

@@ -144,6 +144,50 @@ impl fmt::Debug for VerifyingKey {
     }
 }
 
+/// The keys that may have made an office's signature at a moment, the newest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRing(Vec<VerifyingKey>);
+
+impl KeyRing {
+    /// These keys; a key that stands twice counts once.
+    #[must_use]
+    pub fn new(keys: impl IntoIterator<Item = VerifyingKey>) -> Self {
+        let mut ring = Vec::new();
+        keys.into_iter().for_each(|key| {
+            if !ring.contains(&key) {
+                ring.push(key);
+            }
+        });
+        Self(ring)
+    }
+
+    /// Verifies a signature of `payload` as `payload_type` under one of the keys.
+    ///
+    /// # Errors
+    /// As [`VerifyingKey::verify`], for the newest of them.
+    pub fn verify(
+        &self,
+        payload_type: PayloadType,
+        payload: &[u8],
+        signature: Option<&wire::Signature>,
+    ) -> Result<(), SignatureError> {
+        let mut first = None;
+        for key in &self.0 {
+            match key.verify(payload_type, payload, signature) {
+                Ok(()) => return Ok(()),
+                Err(error) => first = first.or(Some(error)),
+            }
+        }
+        Err(first.unwrap_or(SignatureError::Invalid))
+    }
+}
+
+impl From<VerifyingKey> for KeyRing {
+    fn from(key: VerifyingKey) -> Self {
+        Self(vec![key])
+    }
+}
+
 /// A private signing key. Wiped when dropped; never printed.
 #[derive(Clone)]
 pub struct SigningKey(ed25519_dalek::SigningKey);

@@ -1,8 +1,11 @@
 //! What the node answered, or why it did not, said on the terminal and as an exit code.
 
-use std::{path::Path, process::ExitCode};
+use std::{fs, path::Path, process::ExitCode};
 
-use liaison_link::process::exit;
+use liaison_link::{
+    local,
+    process::{exit, fail},
+};
 use serde_json::{Value, json};
 
 use super::output;
@@ -46,4 +49,24 @@ pub(super) fn answered(
         "locked" => exit::LOCKED,
         _ => exit::FAILED,
     }))
+}
+
+pub(super) fn call(socket: &Path, json: bool, request: &Value) -> Result<Value, ExitCode> {
+    answered(socket, json, request, local::call(socket, request))
+}
+
+/// Asks the node and writes one field of its answer to a file.
+pub(super) fn write_field(socket: &Path, json: bool, request: &Value, field: &str, path: &Path) -> ExitCode {
+    match call(socket, json, request) {
+        Ok(answer) => match fs::write(path, answer[field].as_str().unwrap_or_default()) {
+            Ok(()) => {
+                if json {
+                    println!("{:#}", json!({"written": path.display().to_string()}));
+                }
+                ExitCode::SUCCESS
+            }
+            Err(error) => fail("liaison", &error, exit::FAILED),
+        },
+        Err(code) => code,
+    }
 }

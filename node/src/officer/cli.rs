@@ -10,16 +10,10 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use liaison_casework::{case_file, catalogue, codes, template};
-use liaison_link::{
-    local,
-    process::{EXIT_HELP, exit, fail},
-};
+use liaison_link::process::{EXIT_HELP, exit, fail};
 use serde_json::{Value, json};
 
-use super::{
-    answer::{answered, sent},
-    attach, output, passphrase,
-};
+use super::{answer, answer::sent, attach, keys, output, passphrase};
 
 /// Send, read and answer messages of your office.
 #[derive(Debug, Parser)]
@@ -105,6 +99,29 @@ enum Command {
     },
     /// Makes new encryption keys of the office and publishes them; the ones before open what was sent before.
     RotateKeys,
+    /// Makes the office's next signing and receipt key, and writes the record that your country's authority is to sign.
+    /// They are used once the directory has it; what was signed before stays good for 7 days.
+    RenewOfficeKeys {
+        /// File to write for the authority.
+        #[arg(long, short)]
+        output: PathBuf,
+    },
+    /// Publishes the office's next record, as your country's authority signed it.
+    Publish {
+        /// The signed record.
+        file: PathBuf,
+    },
+    /// Renews an officer's credential for 90 days: your own, or anybody's for a supervisor.
+    RenewOfficer {
+        /// Officer id.
+        officer: String,
+        /// Make a new signing key for the officer, too; asks for the officer's passphrase.
+        #[arg(long)]
+        new_key: bool,
+        /// File with the officer's passphrase; asked for when missing.
+        #[arg(long)]
+        passphrase_file: Option<PathBuf>,
+    },
     /// Lists what the office received, newest last.
     Inbox {
         /// How many, at most 4000.
@@ -217,6 +234,21 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::RotateKeys => ask(json!({"op": "rotate-keys"}), |answer| {
             format!("{} new encryption keys; they are published when the broker is reached\n", answer["new_keys"])
         }),
+        Command::RenewOfficeKeys { output } => keys::renew_office(&socket, json, &output),
+        Command::Publish { file } => keys::publish(&socket, json, &file),
+        Command::RenewOfficer { officer, new_key, passphrase_file } => {
+            let file = passphrase_file.as_deref();
+            match new_key.then(|| passphrase::read(file, "Passphrase of the officer: ")).transpose() {
+                Ok(passphrase) => {
+                    let passphrase = passphrase.as_ref().map(|text| text.as_str());
+                    let request = json!({"op": "renew-officer", "officer": officer, "passphrase": passphrase});
+                    ask(request, |answer| {
+                        format!("{} has a new credential\n", answer["officer"].as_str().unwrap_or_default())
+                    })
+                }
+                Err(error) => fail("liaison", &error, exit::FAILED),
+            }
+        }
         Command::Inbox { limit } => ask(json!({"op": "inbox", "limit": limit}), output::inbox),
         Command::Outbox { limit } => ask(json!({"op": "outbox", "limit": limit}), output::outbox),
         Command::Show { message } => ask(json!({"op": "show", "message": message}), output::message),
@@ -232,7 +264,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             let request = json!({"op": "receipt", "message": message});
             match output {
                 None => ask(request, |answer| answer["proof"].as_str().unwrap_or_default().to_owned()),
-                Some(path) => write_receipt(&socket, json, &request, &path),
+                Some(path) => answer::write_field(&socket, json, &request, "proof", &path),
             }
         }
         Command::Status => ask(json!({"op": "status"}), output::status),
@@ -256,12 +288,8 @@ fn read_file(path: &Path) -> std::io::Result<String> {
     Ok(text)
 }
 
-fn call(socket: &Path, json: bool, request: &Value) -> Result<Value, ExitCode> {
-    answered(socket, json, request, local::call(socket, request))
-}
-
 fn ask(socket: &Path, json: bool, request: &Value, print: fn(&Value) -> String) -> ExitCode {
-    match call(socket, json, request) {
+    match answer::call(socket, json, request) {
         Ok(answer) if json => {
             println!("{answer:#}");
             ExitCode::SUCCESS
@@ -270,21 +298,6 @@ fn ask(socket: &Path, json: bool, request: &Value, print: fn(&Value) -> String) 
             print!("{}", print(&answer));
             ExitCode::SUCCESS
         }
-        Err(code) => code,
-    }
-}
-
-fn write_receipt(socket: &Path, json: bool, request: &Value, path: &Path) -> ExitCode {
-    match call(socket, json, request) {
-        Ok(answer) => match fs::write(path, answer["proof"].as_str().unwrap_or_default()) {
-            Ok(()) => {
-                if json {
-                    println!("{:#}", json!({"written": path.display().to_string()}));
-                }
-                ExitCode::SUCCESS
-            }
-            Err(error) => fail("liaison", &error, exit::FAILED),
-        },
         Err(code) => code,
     }
 }

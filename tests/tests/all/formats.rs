@@ -228,7 +228,7 @@ fn header_and_envelope_are_pinned() {
         }),
     );
     let read = wire::Envelope::decode(unhex(&file["envelope"]).as_slice()).unwrap();
-    let signed = UnverifiedEnvelope::parse(read).unwrap().verify(&office_key().verifying_key()).unwrap();
+    let signed = UnverifiedEnvelope::parse(read).unwrap().verify(&office_key().verifying_key().into()).unwrap();
     assert_eq!(signed.header().core().message_id, id(1));
     assert_eq!(signed.header().core_bytes()[..], encoded[..]);
 }
@@ -250,7 +250,7 @@ fn officers_and_offices_are_pinned() {
     };
     let credential = SignedCredential::issue(&credential, &office);
     let signature = sign_content(b"core", b"content", &credential, &officer);
-    verify_content(b"core", b"content", Some(&signature), office_id, &office.verifying_key(), NOW).unwrap();
+    verify_content(b"core", b"content", Some(&signature), office_id, &office.verifying_key().into(), NOW).unwrap();
     let plaintext = wire::Plaintext {
         content: Bytes::from_static(b"content"),
         officer: Some(signature),
@@ -287,7 +287,7 @@ fn officers_and_offices_are_pinned() {
         .encode_to_vec(),
     );
     let key = wire::KeyRecord { office_signature: Some(office.sign(PayloadType::KeyRecord, &key)), key };
-    PublishedKey::verify(&key, &office.verifying_key()).unwrap();
+    PublishedKey::verify(&key, &office.verifying_key().into()).unwrap();
     let mut charter = SignatureFile::default();
     charter.sign("VN".parse().unwrap(), b"charter", &authority);
     let charter = wire::CharterRecord { charter: Bytes::from_static(b"charter"), signatures: charter.to_wire() };

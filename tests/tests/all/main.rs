@@ -12,6 +12,7 @@ mod formats;
 mod identity;
 mod index;
 mod journey;
+mod keys;
 mod kinds;
 mod limits;
 mod node_store;

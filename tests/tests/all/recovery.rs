@@ -281,12 +281,13 @@ fn a_revocation_holds_until_the_office_is_enrolled_anew_and_is_not_replayed() {
     liaison_certs_dev::roles::make(&out, &members, now, &OsEntropy).unwrap();
     let (charter, _) = liaison_link::charter_files::load(&out.join("charter.toml"), None).unwrap();
     let authority = PrivateKey::read_signing(&out.join("countries/VN/authority.key")).unwrap();
+    let noon = UnixMillis(1_800_000_000_000);
     let mut state = Directory::new(charter);
     let mut first_office = None;
     for n in 1..=7 {
         let bytes = std::fs::read(out.join(format!("records/{n:04}.record"))).unwrap();
         let record = wire::DirectoryRecord::decode(bytes.as_slice()).unwrap();
-        state.apply(&record).unwrap();
+        state.apply(&record, noon).unwrap();
         if let Some(Record::Office(office)) = record.record {
             first_office.get_or_insert(office.office);
         }
@@ -303,7 +304,7 @@ fn a_revocation_holds_until_the_office_is_enrolled_anew_and_is_not_replayed() {
     let revoked = Record::Revoked(wire::RevocationRecord { revocation, authority_signature });
     let revoked = wire::DirectoryRecord { record: Some(revoked) };
     let before = state.size();
-    state.apply(&revoked).unwrap();
+    state.apply(&revoked, noon).unwrap();
     assert!(state.office(id, state.size()).is_none() && key(&state).is_none());
     assert!(state.office(id, before).is_some(), "what was judged before the revocation stays judged");
     office.serial = 2;
@@ -311,10 +312,10 @@ fn a_revocation_holds_until_the_office_is_enrolled_anew_and_is_not_replayed() {
     let bytes = Bytes::from(office.encode_to_vec());
     let authority_signature = Some(authority.sign(PayloadType::OfficeRecord, &bytes));
     let enrolled = Record::Office(wire::OfficeRecord { office: bytes, authority_signature });
-    state.apply(&wire::DirectoryRecord { record: Some(enrolled) }).unwrap();
+    state.apply(&wire::DirectoryRecord { record: Some(enrolled) }, noon).unwrap();
     assert!(state.office(id, state.size()).is_some());
     assert!(key(&state).is_none(), "a key from before the revocation came back");
-    assert_eq!(state.apply(&revoked), Err(RecordError::Repeated), "an old revocation was entered again");
+    assert_eq!(state.apply(&revoked, noon), Err(RecordError::Repeated), "an old revocation was entered again");
 }
 
 /// State is never created silently.

@@ -64,7 +64,8 @@ pub(crate) fn directory(world: &World) -> Directory {
         std::fs::read_dir(world.path("charter/records")).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     for file in files {
-        directory.apply(&wire::DirectoryRecord::decode(std::fs::read(file).unwrap().as_slice()).unwrap()).unwrap();
+        let record = wire::DirectoryRecord::decode(std::fs::read(file).unwrap().as_slice()).unwrap();
+        directory.apply(&record, SystemClock.now()).unwrap();
     }
     directory
 }

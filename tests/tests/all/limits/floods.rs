@@ -81,9 +81,8 @@ impl Flood {
     }
 }
 
-/// The promise is half of the lone rate, and a quiet machine keeps it. Here it is asked for a third: broker, flood and
-/// quiet office share two cores with whatever else runs. Each round beside the flood is compared with the lone round
-/// right before it, and the median decides.
+/// A quiet office keeps at least half of its lone rate while another one floods. Each round beside the flood is compared
+/// with the lone round right before it, and the median of the ratios decides; nextest runs this test alone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flooding_office_takes_no_more_than_its_share_from_a_quiet_one() {
     let (_directory, world) = world(&[]);
@@ -130,7 +129,7 @@ async fn a_flooding_office_takes_no_more_than_its_share_from_a_quiet_one() {
         [&flood.accepted, &flood.refused, &flood.failed].map(|count| count.load(Ordering::SeqCst));
     println!("ratio {ratio:.2}; flood: {accepted} accepted, {refused} refused, {failed} failed");
     assert!(accepted > 2000 && refused > 500 && failed == 0, "the flood was none");
-    assert!(ratio >= 1.0 / 3.0, "the quiet office has {ratio:.2} of its lone rate");
+    assert!(ratio >= 0.5, "the quiet office has {ratio:.2} of its lone rate");
 }
 
 /// A TCP connection from any address of this machine's own network.
