@@ -179,6 +179,14 @@ impl AttachmentStore {
         })
     }
 
+    /// Attachments of an office's accepted messages that are not here: lost, with whatever was lost.
+    #[must_use]
+    pub fn lost(&self, office: OfficeId, most: usize) -> Vec<Name> {
+        let kept = self.lock();
+        let lost = kept.iter().filter(|(_, kept)| kept.owner == Some(office) && kept.size == 0);
+        lost.map(|(name, _)| *name).take(most).collect()
+    }
+
     /// Bytes of an office's attachments that messages name.
     fn kept_bytes(&self, office: OfficeId) -> u64 {
         self.lock().values().filter(|kept| kept.owner == Some(office)).map(|kept| kept.size).sum()

@@ -29,9 +29,11 @@ use liaison_proto::{
 use crate::gate::{Gate, Reason};
 
 const JOURNAL: &str = "holding";
-/// Kind of its records: an encoded `Envelope`.
-const KIND_ENVELOPE: u8 = 1;
-/// What is held at most, of one office and in all.
+/// Kind of its records: an encoded `SubmitRequest`.
+const KIND_REQUEST: u8 = 1;
+/// Where a journal that cannot be read is put aside.
+const ASIDE: &str = "holding.unreadable";
+/// What is held at most, of one office in one lane and in all.
 const MOST_OF_OFFICE: usize = 256;
 const MOST: usize = 4096;
 /// When the sender looks again for its receipt.
@@ -52,6 +54,8 @@ struct Held {
 struct Inner {
     journal: Option<SegmentedJournal>,
     held: Vec<Held>,
+    /// Place of the first of them. Places are never given twice: streams remember how far they are.
+    first: usize,
     /// How many of them were entered, or refused, since the log is whole.
     settled: usize,
     /// A write failed: nothing is held any more by this process.
@@ -83,32 +87,53 @@ fn told() -> Refusal {
     Refusal::new(RefusalCode::HeldUnproven, "it goes to its recipients marked UNPROVEN").after(AGAIN)
 }
 
+/// Reads what is held; none when there is no journal.
+fn read_journal(
+    disk: &Arc<dyn Disk>,
+    segment_bytes: u32,
+    into: &mut Vec<Held>,
+) -> io::Result<Option<SegmentedJournal>> {
+    let opened = SegmentedJournal::open(Arc::clone(disk), JOURNAL, segment_bytes, None, |position, record| {
+        let request = wire::SubmitRequest::decode(record.payload).map_err(io::Error::other)?;
+        let header = Header::parse(request.envelope.unwrap_or_default().header).map_err(io::Error::other)?;
+        into.push(held(&header, position));
+        Ok(())
+    });
+    match opened {
+        Ok((mut journal, tail)) => {
+            if tail.torn {
+                // Nobody was told of what was never synced.
+                let sequence = journal.sequence();
+                journal.cut(tail.end, sequence)?;
+            }
+            Ok(Some(journal))
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
 impl Holding {
-    /// Opens the holding journal, when an earlier process left one.
+    /// Opens the holding journal, when an earlier process left one. One that cannot be read is put aside: nothing in it
+    /// has a receipt, and its senders submit it again.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// When it can be neither read nor put aside.
     pub fn open(data: PathBuf, segment_bytes: u32, gate: Arc<Gate>) -> io::Result<Self> {
         let disk: Arc<dyn Disk> = Arc::new(OsDisk::new(&data));
         let mut inner = Inner::default();
-        let opened = SegmentedJournal::open(Arc::clone(&disk), JOURNAL, segment_bytes, None, |position, record| {
-            let envelope = wire::Envelope::decode(record.payload).map_err(io::Error::other)?;
-            let header = Header::parse(envelope.header).map_err(io::Error::other)?;
-            inner.held.push(held(&header, position));
-            Ok(())
-        });
-        match opened {
-            Ok((mut journal, tail)) => {
-                if tail.torn {
-                    // Nobody was told of what was never synced.
-                    let sequence = journal.sequence();
-                    journal.cut(tail.end, sequence)?;
-                }
+        match read_journal(&disk, segment_bytes, &mut inner.held) {
+            Ok(Some(journal)) => {
                 inner.journal = Some(journal);
                 gate.close(Reason::Held);
             }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => return Err(e),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::error!(%error, "the holding journal cannot be read; it is put aside");
+                let _ = fs::remove_dir_all(data.join(ASIDE));
+                fs::rename(data.join(JOURNAL), data.join(ASIDE))?;
+                inner = Inner::default();
+            }
         }
         Ok(Self { data, disk, segment_bytes, gate, inner: Mutex::new(inner) })
     }
@@ -117,11 +142,9 @@ impl Holding {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Holds an admitted envelope; none when the log takes it itself by now.
-    ///
-    /// # Errors
-    /// Always: `HELD_UNPROVEN` when it is held, or why it is not.
-    pub fn hold(&self, envelope: &SignedEnvelope) -> Option<Refusal> {
+    /// Holds an admitted envelope whose sender has seen a log of a size. Says what its sender is told, `HELD_UNPROVEN`
+    /// or why it is not held; none when the log takes it itself by now.
+    pub fn hold(&self, envelope: &SignedEnvelope, seen_size: u64) -> Option<Refusal> {
         let mut inner = self.lock();
         if self.gate.is_open() {
             return None;
@@ -135,16 +158,18 @@ impl Holding {
         if inner.failed {
             return Some(unwritable("an earlier write failed"));
         }
-        if inner.held.len() >= MOST || inner.held.iter().filter(|held| held.from == core.from).count() >= MOST_OF_OFFICE
+        if inner.held.len() >= MOST
+            || inner.held.iter().filter(|held| (held.from, held.lane) == (core.from, core.lane)).count()
+                >= MOST_OF_OFFICE
         {
             return Some(Refusal::new(RefusalCode::TooMany, "too much is held while the log is repaired").after(AGAIN));
         }
-        let written = self.write(&mut inner, envelope);
+        let written = self.write(&mut inner, envelope, seen_size);
         inner.failed = written.is_err();
         Some(written.map_or_else(unwritable, |()| told()))
     }
 
-    fn write(&self, inner: &mut Inner, envelope: &SignedEnvelope) -> io::Result<()> {
+    fn write(&self, inner: &mut Inner, envelope: &SignedEnvelope, seen_size: u64) -> io::Result<()> {
         let journal = match inner.journal.take() {
             Some(journal) => inner.journal.insert(journal),
             None => {
@@ -153,7 +178,8 @@ impl Holding {
                 inner.journal.insert(made)
             }
         };
-        let position = journal.append(KIND_ENVELOPE, &[&envelope.wire().encode_to_vec()])?;
+        let request = wire::SubmitRequest { envelope: Some(envelope.wire().clone()), seen_size };
+        let position = journal.append(KIND_REQUEST, &[&request.encode_to_vec()])?;
         journal.take_unsynced().iter().try_for_each(|file| file.sync_data())?;
         inner.held.push(held(envelope.header(), position));
         tracing::warn!(message = %envelope.header().core().message_id, "held, and delivered unproven");
@@ -161,30 +187,34 @@ impl Holding {
         Ok(())
     }
 
-    fn read(inner: &Inner, at: usize) -> Option<io::Result<wire::Envelope>> {
+    fn read(inner: &Inner, at: usize) -> Option<io::Result<wire::SubmitRequest>> {
         let (journal, held) = (inner.journal.as_ref()?, inner.held.get(at)?);
         let read =
-            |position| wire::Envelope::decode(journal.reader().read(position)?.payload).map_err(io::Error::other);
+            |position| wire::SubmitRequest::decode(journal.reader().read(position)?.payload).map_err(io::Error::other);
         Some(read(held.position))
     }
 
-    /// The next held envelope for an office in a lane, at `from` or later, with its place. What cannot be read is passed
+    /// The next held envelope for an office in a lane, at a place or later, with its place. What cannot be read is passed
     /// over.
     #[must_use]
     pub fn next(&self, office: OfficeId, lane: Lane, from: usize) -> Option<(usize, wire::Envelope)> {
         let inner = self.lock();
         let mine = |held: &Held| held.lane == lane && held.to.contains(&office);
-        let places = inner.held.iter().enumerate().skip(from).filter(|(_, held)| mine(held)).map(|(place, _)| place);
-        places.filter_map(|place| Some((place, Self::read(&inner, place)?.ok()?))).next()
+        let skipped = from.saturating_sub(inner.first);
+        let places = inner.held.iter().enumerate().skip(skipped).filter(|(_, held)| mine(held)).map(|(at, _)| at);
+        places.filter_map(|at| Some((inner.first + at, Self::read(&inner, at)?.ok()?.envelope?))).next()
     }
 
-    /// The next envelope to be entered; none when all are, and the gate was lifted.
-    pub(crate) fn next_to_enter(&self) -> Option<UnverifiedEnvelope> {
+    /// The next envelope to be entered, with the size of the log that its sender has seen; none when all are, and the
+    /// gate was lifted.
+    pub(crate) fn next_to_enter(&self) -> Option<(UnverifiedEnvelope, u64)> {
         let mut inner = self.lock();
         while inner.settled < inner.held.len() {
-            let envelope = Self::read(&inner, inner.settled);
-            match envelope.and_then(|envelope| UnverifiedEnvelope::parse(envelope.ok()?).ok()) {
-                Some(envelope) => return Some(envelope),
+            let request = Self::read(&inner, inner.settled).and_then(Result::ok);
+            let parsed = request
+                .and_then(|request| Some((UnverifiedEnvelope::parse(request.envelope?).ok()?, request.seen_size)));
+            match parsed {
+                Some(request) => return Some(request),
                 None => {
                     tracing::error!("a held message cannot be read; its sender submits it again");
                     inner.settled += 1;
@@ -192,7 +222,7 @@ impl Holding {
             }
         }
         // Under the lock: nothing is held between the last look and the lifting.
-        *inner = Inner::default();
+        *inner = Inner { first: inner.first + inner.held.len(), ..Inner::default() };
         if let Err(error) = fs::remove_dir_all(self.data.join(JOURNAL))
             && error.kind() != io::ErrorKind::NotFound
         {

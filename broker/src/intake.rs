@@ -65,6 +65,9 @@ const BULK_ROOM: u64 = 256 << 20;
 /// Bytes beyond the reserve below which attachments are refused.
 pub(crate) const ATTACHMENT_ROOM: u64 = 512 << 20;
 
+/// When what is held is tried again that could not be entered.
+const ENTER_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// How much room there must be on the disk: what can wait is refused earlier, so that it never crowds out FLASH, nor the
 /// statements that end a message's way.
 pub struct Room {
@@ -75,6 +78,11 @@ pub struct Room {
 }
 
 impl Room {
+    /// Whether not even what cannot wait finds room.
+    fn is_full(&self) -> bool {
+        self.disk.available().is_ok_and(|available| available < self.reserve)
+    }
+
     /// Why there is no room for a lane, if there is none.
     pub(crate) fn refuses(&self, lane: Lane) -> Option<Refusal> {
         let needed = match lane {
@@ -95,8 +103,8 @@ enum Answer {
     Known(wire::Receipt),
     Refused(Refusal),
     Promised(Promised, Box<Header>),
-    /// To be held.
-    Unproven(Box<Admitted>),
+    /// To be held; its sender has seen a log of this size.
+    Unproven(Box<Admitted>, u64),
 }
 
 impl Intake {
@@ -138,6 +146,13 @@ impl Intake {
         (same_signature && unverified.check_commitments().is_ok()).then_some(receipt)
     }
 
+    /// Whether the log has another message under this id.
+    fn is_another(&self, unverified: &UnverifiedEnvelope) -> bool {
+        let header = unverified.header();
+        let known = self.state().message(header.core().message_id).ok().flatten();
+        known.is_some_and(|known| known.header_sha256 != header.sha256())
+    }
+
     /// The lane that an envelope asks for, and its size; nothing of it is verified.
     pub(crate) fn weight(envelope: Option<&wire::Envelope>) -> (Lane, usize) {
         let Some(envelope) = envelope else { return (Lane::Bulk, 0) };
@@ -164,6 +179,9 @@ impl Intake {
             return Taken(Answer::Known(receipt));
         }
         let unproven = !self.gate.is_open() && lane != Lane::Bulk;
+        if unproven && self.is_another(&unverified) {
+            return self.refused(office, repairing().into());
+        }
         if let Err(refusal) = seen
             && !unproven
         {
@@ -185,7 +203,7 @@ impl Intake {
             return self.refused(office, refusal.into());
         }
         if unproven {
-            return Taken(Answer::Unproven(Box::new(admitted)));
+            return Taken(Answer::Unproven(Box::new(admitted), seen_size));
         }
         self.put_in_line(admitted, header, bytes)
     }
@@ -222,11 +240,11 @@ impl Intake {
     /// The refusal.
     pub async fn answer(self: &Arc<Self>, taken: Taken) -> Result<wire::Receipt, Refusal> {
         let mut answer = taken.0;
-        if let Answer::Unproven(admitted) = answer {
-            answer = self.hold(*admitted).await?.0;
+        if let Answer::Unproven(admitted, seen_size) = answer {
+            answer = self.hold(*admitted, seen_size).await?.0;
         }
         match answer {
-            Answer::Unproven(_) => Err(repairing()),
+            Answer::Unproven(..) => Err(repairing()),
             Answer::Known(receipt) => Ok(receipt),
             Answer::Refused(refusal) => Err(refusal),
             Answer::Promised(promised, header) => promised.answer().await.map_err(|refusal| {
@@ -238,11 +256,16 @@ impl Intake {
     }
 
     /// Holds a message that cannot wait; it is put in line when the log takes it itself by now.
-    async fn hold(self: &Arc<Self>, admitted: Admitted) -> Result<Taken, Refusal> {
+    async fn hold(self: &Arc<Self>, admitted: Admitted, seen_size: u64) -> Result<Taken, Refusal> {
         let this = Arc::clone(self);
-        let held = tokio::task::spawn_blocking(move || match this.holding.hold(admitted.envelope()) {
-            Some(refusal) => Err(refusal),
-            None => Ok(admitted),
+        let held = tokio::task::spawn_blocking(move || {
+            if this.room.is_full() {
+                return Err(Refusal::new(RefusalCode::StorageFull, "the broker's disk is full; nothing was accepted"));
+            }
+            match this.holding.hold(admitted.envelope(), seen_size) {
+                Some(refusal) => Err(refusal),
+                None => this.check_seen(seen_size).map(|()| admitted),
+            }
         });
         let admitted = held.await.map_err(|_| Refusal::new(RefusalCode::Unavailable, "holding failed"))??;
         let header = Box::new(admitted.envelope().header().clone());
@@ -260,19 +283,31 @@ impl Intake {
             }
             tokio::select! {
                 _ = changes.changed() => {}
+                () = tokio::time::sleep(ENTER_AGAIN) => {}
                 () = self.exchange.stopped() => return,
             }
         }
     }
 
     async fn enter_all_held(&self) {
-        while let Some(envelope) = self.holding.next_to_enter() {
+        while let Some((envelope, seen_size)) = self.holding.next_to_enter() {
             let (id, office) = (envelope.header().core().message_id, envelope.header().core().from);
+            // Its sender has seen more than there is: it shows that, and submits it again. Not in that place.
+            if self.check_seen(seen_size).is_err() {
+                self.holding.settle();
+                continue;
+            }
             match self.enter_one_held(envelope).await {
                 Ok(_) => tracing::info!(message = %id, "entered after it was held"),
-                Err(refusal) if refusal.code == RefusalCode::Repairing => return,
                 // Its sender submits it again, and is told.
-                Err(refusal) => note(office, &refusal),
+                Err(refusal) if refusal.retry_after.is_none() || refusal.code == RefusalCode::AttachmentMissing => {
+                    note(office, &refusal);
+                }
+                // A full disk, a log under repair again: it is tried again.
+                Err(_) => {
+                    tokio::time::sleep(ENTER_AGAIN).await;
+                    return;
+                }
             }
             self.holding.settle();
         }

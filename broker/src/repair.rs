@@ -12,17 +12,19 @@
 use std::{
     collections::BTreeSet,
     fs, io,
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    ops::Range,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use liaison_log::{
     checkpoint::VerifiedCheckpoint,
-    commit::{Moment, Sequenced},
     committer::{Committer, Promised},
     fair::Ticket,
-    leaf::{Event as LeafEvent, ExchangeLeaf},
     lost::{Lost, TrialError},
     reader::LogReader,
     verify::Inconsistent,
@@ -30,47 +32,29 @@ use liaison_log::{
 use liaison_proto::{
     Bytes, ProtoMessage as _,
     charter::LogIdentity,
-    envelope::UnverifiedEnvelope,
     failure::chain,
     ids::{Lane, LogIndex, OfficeId},
     limits,
     refusal::{Refusal, RefusalCode},
-    sha256,
     wire::{self, LogName},
 };
 
 use crate::{
+    continuity,
     directory_log::DirectoryEvent,
     gate::{Gate, Reason},
     intake::Room,
-    sequence::{Event, rewrap_body, stored_body},
+    sequence::Event,
 };
 
+mod entry;
 pub mod service;
 
-/// An entry that is entered again as it was.
-#[derive(Clone, Debug)]
-pub struct Restored {
-    /// Where it stood.
-    pub index: LogIndex,
-    /// Its bytes.
-    pub leaf: Bytes,
-    /// What is kept beside it.
-    pub body: Option<Bytes>,
-}
+pub use entry::Restored;
+use entry::kept_beside;
 
-impl Restored {
-    /// The entry as it was, at the place where it was.
-    #[must_use]
-    pub fn at(self, place: Moment) -> Sequenced {
-        if self.index == place.index {
-            return Sequenced::Append { leaf: self.leaf, body: self.body };
-        }
-        let detail = "another entry stands where this one is to be restored";
-        Sequenced::Refused(Refusal::new(RefusalCode::Unavailable, detail))
-    }
-}
-
+/// How often it is looked whether what was handed back is complete.
+const MEND: Duration = Duration::from_secs(1);
 /// How often it is looked whether all offices were heard.
 const LOOK: Duration = Duration::from_millis(100);
 /// Entries put in line at once: bodies are read from the spool as they are needed.
@@ -110,6 +94,11 @@ pub struct Repair {
     sides: [Side; 2],
     writers: Writers,
     room: Room,
+    data: PathBuf,
+    /// Who handed back last: entries are entered in the turns of this office.
+    helper: Mutex<Option<OfficeId>>,
+    /// Whether any office was heard.
+    heard: AtomicBool,
     /// Offices whose newest checkpoints must still be seen, after a start from a copy.
     unseen: Mutex<BTreeSet<OfficeId>>,
     mending: tokio::sync::Mutex<()>,
@@ -149,10 +138,11 @@ impl Repair {
         logs: [Repaired; 2],
         writers: Writers,
         room: Room,
-        spool: &Path,
+        data: PathBuf,
         unseen: BTreeSet<OfficeId>,
     ) -> io::Result<Self> {
-        match fs::remove_dir_all(spool) {
+        let spool = data.join("repair");
+        match fs::remove_dir_all(&spool) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}
         }
@@ -167,7 +157,17 @@ impl Repair {
         if !unseen.is_empty() {
             gate.close(Reason::Unconfirmed);
         }
-        Ok(Self { gate, sides, writers, room, unseen: Mutex::new(unseen), mending: tokio::sync::Mutex::default() })
+        Ok(Self {
+            gate,
+            sides,
+            writers,
+            room,
+            data,
+            helper: Mutex::default(),
+            heard: AtomicBool::new(false),
+            unseen: Mutex::new(unseen),
+            mending: tokio::sync::Mutex::default(),
+        })
     }
 
     fn unseen(&self) -> MutexGuard<'_, BTreeSet<OfficeId>> {
@@ -183,6 +183,7 @@ impl Repair {
     /// # Errors
     /// `MALFORMED_ENVELOPE` when one is not of the log, or `UNAVAILABLE` when the log cannot be read.
     pub fn present(&self, office: OfficeId, request: &wire::PresentRequest) -> Result<(), Refusal> {
+        self.heard.store(true, Ordering::SeqCst);
         for (side, note) in self.sides.iter().zip([&request.directory, &request.exchange]) {
             if note.is_empty() {
                 continue;
@@ -198,9 +199,13 @@ impl Repair {
         Ok(())
     }
 
-    /// Completes when every office was heard, or the grace has passed; then the others are not waited for. Says whether
+    /// Completes when every office was heard, or the grace has passed since the first one was; then the others are not waited for. Says whether
     /// there were any.
     pub async fn confirmed(&self, grace: Duration) -> bool {
+        // A line that is down is no grace: it begins when the first office is heard.
+        while !self.unseen().is_empty() && !self.heard.load(Ordering::SeqCst) {
+            tokio::time::sleep(LOOK).await;
+        }
         let heard = async {
             while !self.unseen().is_empty() {
                 tokio::time::sleep(LOOK).await;
@@ -213,6 +218,8 @@ impl Repair {
     }
 
     fn shown(&self, side: &Side, checkpoint: &VerifiedCheckpoint) -> Result<(), Refusal> {
+        // Before the size is read: what is being entered meanwhile is not lost.
+        let mut lost = side.lost();
         let own = side.reader.checkpoint().size();
         if checkpoint.size() <= own {
             if side.reader.root(checkpoint.size())? != checkpoint.root() {
@@ -220,9 +227,8 @@ impl Repair {
             }
             return Ok(());
         }
-        let mut lost = side.lost();
         // Before it is said that something is missing: nothing is entered in between.
-        self.gate.close(side.reason);
+        self.close(side.reason);
         let known = match lost.as_mut() {
             Some(lost) => lost.show(checkpoint),
             None => {
@@ -247,7 +253,15 @@ impl Repair {
         if !self.gate.is_closed_for(Reason::Forked) {
             tracing::error!(log = log_text(side.name), error = %inconsistent, "the log's key has signed two logs");
         }
-        self.gate.close(Reason::Forked);
+        self.close(Reason::Forked);
+    }
+
+    /// Closes the gate, also for the next start.
+    fn close(&self, reason: Reason) {
+        if let Err(error) = continuity::withdraw(&self.data) {
+            tracing::error!(%error, "it could not be noted that entries are missing");
+        }
+        self.gate.close(reason);
     }
 
     /// What is missing, per log.
@@ -267,7 +281,7 @@ impl Repair {
     ///
     /// # Errors
     /// `MALFORMED_ENVELOPE` or `COMMITMENT_MISMATCH` when it does not verify, `STORAGE_FULL` or `UNAVAILABLE`.
-    pub fn take(&self, request: &wire::HandBackRequest) -> Result<bool, Refusal> {
+    pub fn take(&self, office: OfficeId, request: &wire::HandBackRequest) -> Result<bool, Refusal> {
         let side = self.side(request.log()).ok_or_else(|| malformed("there is no such log"))?;
         let receipt = request.receipt.as_ref().ok_or_else(|| malformed("there is no entry"))?;
         let verified = match side.lost().as_ref().map(|lost| lost.verify(receipt)) {
@@ -287,9 +301,14 @@ impl Repair {
             receipt: Some(wire::Receipt { leaf: verified.leaf.clone(), proof: Bytes::new() }),
             kept: body.map(|body| wire::Envelope { body, ..wire::Envelope::default() }),
         };
+        // Under a name of its own: two offices may hand back the same entry at the same time.
+        let place = side.file(verified.index.0);
+        let new = place.with_extension(office.to_string());
         fs::create_dir_all(&side.spool)
-            .and_then(|()| fs::write(side.file(verified.index.0), spooled.encode_to_vec()))
+            .and_then(|()| fs::write(&new, spooled.encode_to_vec()))
+            .and_then(|()| fs::rename(&new, &place))
             .map_err(unwritable)?;
+        *self.helper.lock().unwrap_or_else(PoisonError::into_inner) = Some(office);
         let mut lost = side.lost();
         let kept = lost.as_mut().map(|lost| lost.keep(&verified));
         if let Some(Err(inconsistent)) = kept {
@@ -298,51 +317,68 @@ impl Repair {
         Ok(true)
     }
 
-    /// Enters what is complete, in the turns of the office that completed it. What is not stays on the spool.
-    pub async fn mend(self: Arc<Self>, office: OfficeId) {
+    /// Enters what is complete, whenever it is, until the broker stops.
+    pub async fn mend_regularly(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(MEND).await;
+            if self.sides.iter().any(|side| side.lost().is_some()) {
+                Arc::clone(&self).mend().await;
+            }
+        }
+    }
+
+    /// Enters what is complete. What is not stays on the spool.
+    pub async fn mend(self: Arc<Self>) {
         let _turn = self.mending.lock().await;
+        let Some(office) = *self.helper.lock().unwrap_or_else(PoisonError::into_inner) else { return };
         for side in 0..self.sides.len() {
             let this = Arc::clone(&self);
-            let complete = tokio::task::spawn_blocking(move || this.is_complete(&this.sides[side])).await;
-            if !matches!(complete, Ok(true)) {
+            let complete = tokio::task::spawn_blocking(move || this.complete(&this.sides[side])).await;
+            let Ok(Some(range)) = complete else {
                 // The exchange log's entries were judged by the directory's: it comes first.
                 if self.gate.is_closed_for(self.sides[side].reason) {
                     return;
                 }
                 continue;
-            }
-            if let Err(refusal) = self.enter(&self.sides[side], office).await {
-                tracing::error!(%refusal, log = log_text(self.sides[side].name), "restored entries were not entered");
+            };
+            if let Err(refusal) = self.enter(&self.sides[side], office, range).await {
+                tracing::error!(%refusal, log = log_text(self.sides[side].name), "not all restored entries were entered");
                 return;
             }
         }
     }
 
-    /// Whether nothing is missing, and everything together makes what was shown.
-    fn is_complete(&self, side: &Side) -> bool {
-        let lost = side.lost();
-        let Some(lost) = lost.as_ref() else { return false };
+    /// What may be entered: nothing of it is missing, and everything together makes what was shown.
+    fn complete(&self, side: &Side) -> Option<Range<u64>> {
+        let mut lost = side.lost();
+        let lost = lost.as_mut()?;
+        // What an earlier turn entered before it failed.
+        lost.grown_to(side.reader.checkpoint().size());
         if !lost.missing(1).is_empty() {
-            return false;
+            return None;
         }
         match lost.check(&side.reader) {
-            Ok(()) => true,
+            Ok(()) => {
+                let (from, to) = lost.sizes();
+                Some(from..to)
+            }
             Err(TrialError::Forked(inconsistent)) => {
                 self.forked(side, inconsistent);
-                false
+                None
             }
             Err(TrialError::Io(error)) => {
                 tracing::error!(%error, "what was handed back cannot be tried");
-                false
+                None
             }
         }
     }
 
-    async fn enter(&self, side: &Side, office: OfficeId) -> Result<(), Refusal> {
-        let Some((mut next, signed)) = side.lost().as_ref().map(Lost::sizes) else { return Ok(()) };
-        tracing::info!(log = log_text(side.name), from = next, to = signed, "restored entries are entered again");
-        while next < signed {
-            let to = signed.min(next + AT_ONCE);
+    /// Enters a range that was checked, and nothing else.
+    async fn enter(&self, side: &Side, office: OfficeId, range: Range<u64>) -> Result<(), Refusal> {
+        tracing::info!(log = log_text(side.name), from = range.start, to = range.end, "restored entries are entered");
+        let mut next = range.start;
+        while next < range.end {
+            let to = range.end.min(next + AT_ONCE);
             let mut promised = Vec::new();
             for index in next..to {
                 promised.push(self.put_in_line(side, office, read_spooled(side, index)?)?);
@@ -350,24 +386,20 @@ impl Repair {
             for promised in promised {
                 promised.answer().await?;
             }
+            for index in next..to {
+                // What stays is removed at the next start.
+                let _ = fs::remove_file(side.file(index));
+            }
             next = to;
         }
-        let whole = {
-            let mut lost = side.lost();
-            if let Some(lost) = lost.as_mut() {
-                lost.grown_to(next);
-            }
-            let whole = lost.as_ref().is_none_or(|lost| lost.sizes().1 <= next);
-            if whole {
+        let mut lost = side.lost();
+        if let Some(found) = lost.as_mut() {
+            found.grown_to(next);
+            if found.sizes().1 <= next {
                 *lost = None;
+                tracing::warn!(log = log_text(side.name), size = next, "the log is whole again");
                 self.gate.lift(side.reason);
             }
-            whole
-        };
-        if whole {
-            tracing::warn!(log = log_text(side.name), size = next, "the log is whole again");
-            // What stays is removed at the next start.
-            let _ = fs::remove_dir_all(&side.spool);
         }
         Ok(())
     }
@@ -417,29 +449,8 @@ fn read_spooled(side: &Side, index: u64) -> Result<Restored, Refusal> {
     let bytes = fs::read(side.file(index)).map_err(unwritable)?;
     let spooled = wire::HandBackRequest::decode(Bytes::from(bytes)).map_err(unwritable)?;
     let leaf = spooled.receipt.map(|receipt| receipt.leaf).unwrap_or_default();
-    Ok(Restored { index: LogIndex(index), leaf, body: spooled.kept.map(|kept| kept.body) })
-}
-
-/// What is kept beside an entry, when it is what the entry commits to.
-fn kept_beside(leaf: &Bytes, kept: Option<wire::Envelope>) -> Result<Option<Bytes>, Refusal> {
-    let leaf = ExchangeLeaf::parse(leaf).map_err(|e| malformed(e.to_string()))?;
-    let none = || malformed("what is kept beside the entry is missing");
-    match leaf.event {
-        LeafEvent::Accepted { header, signature, .. } => {
-            let kept = kept.ok_or_else(none)?;
-            let header = header.bytes().clone();
-            let envelope = wire::Envelope { header, office_signature: signature, ..kept };
-            let unverified = UnverifiedEnvelope::parse(envelope)?;
-            unverified.check_commitments()?;
-            Ok(Some(stored_body(unverified.wire())))
-        }
-        LeafEvent::Rewrapped { statement, .. } => {
-            let wrap = kept.and_then(|kept| kept.erasable?.wraps.into_iter().next()).ok_or_else(none)?;
-            if sha256(&[&wrap]) != statement.wrap_sha256 {
-                return Err(Refusal::new(RefusalCode::CommitmentMismatch, "the wrap is not what the entry commits to"));
-            }
-            Ok(Some(rewrap_body(wrap)))
-        }
-        LeafEvent::Attested { .. } | LeafEvent::NonDelivery(_) => Ok(None),
+    if !side.lost().as_ref().is_some_and(|lost| lost.is_kept(index, &leaf)) {
+        return Err(unwritable("the spool holds another entry"));
     }
+    Ok(Restored { index: LogIndex(index), leaf, body: spooled.kept.map(|kept| kept.body) })
 }

@@ -190,7 +190,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
         gate: Arc::clone(&gate),
         shares: Arc::clone(&shares),
     };
-    let repair_service = RepairService::new(Arc::clone(&repair), Arc::clone(&shares));
+    let repair_service = RepairService::new(Arc::clone(&repair), Arc::clone(&attachments), Arc::clone(&shares));
     let certificate_problem = Arc::new(Mutex::new(unbelieved));
     let metrics_problem = Arc::default();
     let status = StatusSource {
@@ -235,6 +235,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
         async move { answer.into() }
     }));
     tasks.spawn(Arc::clone(&intake).enter_held());
+    tasks.spawn(Arc::clone(&repair).mend_regularly());
     tasks.spawn(wait_for_offices(config.clone(), repair, Arc::clone(&gate), unwitnessed));
     tasks.spawn(deadlines::run(Arc::clone(&state), exchange_committer.clone(), Arc::clone(&clock)));
     tasks.spawn(keep_house(attachments, index, shares));
@@ -334,8 +335,7 @@ fn repair(
         tracing::warn!("the data directory is a copy; the offices are asked what they know of its logs");
         directory.read().unwrap_or_else(PoisonError::into_inner).offices().map(|office| office.id).collect()
     };
-    let repair =
-        Repair::new(Arc::clone(gate), logs, writers, room(config), &config.data.join("repair"), unseen).map(Arc::new);
+    let repair = Repair::new(Arc::clone(gate), logs, writers, room(config), config.data.clone(), unseen).map(Arc::new);
     repair.map_err(io_failed("emptying the spool of restored entries"))
 }
 
@@ -346,10 +346,17 @@ async fn wait_for_offices(config: Config, repair: Arc<Repair>, gate: Arc<Gate>, 
         tracing::warn!("not every office has shown what it knows of the logs; what is entered is marked");
         unwitnessed.store(true, Ordering::SeqCst);
     }
-    // Whatever is missing is known to be missing also after a restart.
-    gate.opened().await;
-    if let Err(error) = continuity::confirm(&config.data) {
-        tracing::error!(%error, "it could not be noted that these files are the newest");
+    let mut changes = gate.changes();
+    loop {
+        // The note is taken away as long as something is missing, so that a restart knows it, too.
+        gate.opened().await;
+        changes.mark_unchanged();
+        if let Err(error) = continuity::confirm(&config.data) {
+            tracing::error!(%error, "it could not be noted that these files are the newest");
+        }
+        if changes.changed().await.is_err() {
+            return;
+        }
     }
 }
 

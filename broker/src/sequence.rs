@@ -260,6 +260,8 @@ impl Sequencer for ExchangeSequencer {
     fn sequence(&mut self, event: Event, at: Moment) -> Sequenced {
         match event {
             Event::Restore(restored) => restored.at(at),
+            // What is entered next would be judged by less than the entry before it: the directory comes first.
+            _ if self.directory().size() < self.read().directory_size() => Sequenced::Refused(repairing()),
             Event::Held(admitted) if self.gate.is_only_for(Reason::Held) => {
                 self.submit(&admitted, at).unwrap_or_else(Into::into)
             }

@@ -25,6 +25,7 @@ use crate::{
     admit,
     deliver::{Deliverer, Items},
     directory_log::DirectoryEvent,
+    gate::repairing,
     identity::Party,
     index::SledIndex,
     intake::{Intake, note},
@@ -321,7 +322,11 @@ impl directory_server::Directory for Service {
         let office = office(&request)?;
         self.intake.shares.take(office, Lane::Bulk, 0).await?;
         let missing = || Refusal::new(RefusalCode::BadRecord, "there is no record");
-        let record = request.into_inner().record.ok_or_else(missing)?;
+        let wire::PublishRequest { record, seen_size } = request.into_inner();
+        if seen_size > self.intake.directory().size() {
+            return Err(repairing().into());
+        }
+        let record = record.ok_or_else(missing)?;
         let ticket = Ticket { lane: Lane::Bulk, office, bytes: 1024 };
         let receipt = self.directory_log.commit(ticket, DirectoryEvent::Publish(Box::new(record))).await?;
         Ok(Response::new(wire::PublishResponse { receipt: Some(receipt) }))

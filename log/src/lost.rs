@@ -64,9 +64,10 @@ impl Lost {
         (self.size, self.shown.keys().next_back().copied().unwrap_or(self.size))
     }
 
-    /// The log has grown by what was handed back.
+    /// The log has grown: by what was handed back, and nothing else.
     pub fn grown_to(&mut self, size: u64) {
-        self.size = size;
+        self.size = self.size.max(size);
+        let size = self.size;
         self.shown = self.shown.split_off(&(size + 1));
         self.found = self.found.split_off(&size);
     }
@@ -112,8 +113,17 @@ impl Lost {
     /// When its checkpoint contradicts one that was shown.
     pub fn keep(&mut self, verified: &VerifiedReceipt) -> Result<(), Inconsistent> {
         self.show(&verified.checkpoint)?;
-        self.found.insert(verified.index.0, record_hash(&verified.leaf));
+        // It may have been entered since it was verified.
+        if verified.index.0 >= self.size {
+            self.found.insert(verified.index.0, record_hash(&verified.leaf));
+        }
         Ok(())
+    }
+
+    /// Whether a leaf is the one that was kept at an index.
+    #[must_use]
+    pub fn is_kept(&self, index: u64, leaf: &[u8]) -> bool {
+        self.found.get(&index) == Some(&record_hash(leaf))
     }
 
     /// Checks, when nothing is missing, that the entries handed back continue the log to every tree that was shown.

@@ -161,7 +161,7 @@ pub async fn run(
     tasks.spawn(rewrapper.run());
     tasks.spawn(uploads::run(link.clone(), files.clone()));
     tasks.spawn(downloads::run(link.clone(), files, config.reserve_bytes()));
-    tasks.spawn(publish::run(link.clone(), Arc::clone(&vault), Arc::clone(&health)));
+    tasks.spawn(publish::run(link.clone(), Arc::clone(&vault), Arc::clone(&directory), Arc::clone(&health)));
     tasks.spawn(look_after(link.clone(), time, tls, client, config.clone(), health));
     tasks.spawn(gossip::run(link.clone()));
     tasks.spawn(evidence::run(link.clone(), Arc::clone(&directory), directory_source.clone()));

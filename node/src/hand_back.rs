@@ -20,13 +20,11 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
-use crate::{directory::DirectoryReplica, link::Link, store::StoreError};
+use crate::{directory::DirectoryReplica, link::Link, retry::Backoff, store::StoreError};
 
 const CALL: Duration = Duration::from_secs(30);
 /// Longest stream of entries before it is looked again at what is missing.
 const WHOLE: Duration = Duration::from_secs(60 * 60);
-/// Between looks while something is missing.
-const SOON: Duration = Duration::from_secs(1);
 
 /// Shows what this node has seen, hands back what the broker lost, and compares the logs, until the store stops.
 ///
@@ -38,28 +36,36 @@ pub async fn run(
     source: RemoteLog,
     every: Duration,
 ) -> Result<(), StoreError> {
+    let mut backoff = Backoff::default();
     let mut losing = false;
     loop {
-        let pause = match present(&link, &directory).await {
-            Some(lost) if !lost.is_empty() => {
+        let mut pause = every;
+        match present(&link, &directory).await {
+            Some(answer) => {
+                link.uploads.look_again(&link.store.state(), &answer.attachments);
+                let seen =
+                    [(LogName::Directory, directory.directory().size()), (LogName::Exchange, link.view.seen_size())];
+                let lost = plausible(seen, answer.lost);
                 report(&link, &lost).await?;
+                let mut taken = 0;
                 for entries in &lost {
-                    hand_back(&link, &directory, entries).await?;
+                    taken += hand_back(&link, &directory, entries).await?;
                 }
-                losing = true;
-                SOON
-            }
-            Some(_) => {
-                if std::mem::take(&mut losing) {
+                if taken > 0 {
+                    backoff.reset();
+                }
+                if !lost.is_empty() {
+                    pause = backoff.pause(link.entropy.as_ref()).min(every);
+                } else if losing {
                     tracing::info!("the broker is whole again");
                     link.health.note("repair", None);
-                    link.uploads.look_again(&link.store.state());
                 }
-                compare(&link, &source).await?;
-                every
+                losing = !lost.is_empty();
             }
-            None => every,
-        };
+            None => tracing::debug!("the broker was not shown what this node has seen"),
+        }
+        // Whatever the broker says of itself: its checkpoint must fit.
+        compare(&link, &source).await?;
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = link.connected.notified() => {}
@@ -72,45 +78,57 @@ fn client(link: &Link) -> RepairClient<Channel> {
         .max_encoding_message_size(limits::GRPC_BYTES)
 }
 
-/// What the broker lacks; none when it did not answer.
-async fn present(link: &Link, directory: &DirectoryReplica) -> Option<Vec<wire::LostEntries>> {
+/// What the broker says that it lacks; none when it did not answer.
+async fn present(link: &Link, directory: &DirectoryReplica) -> Option<wire::PresentResponse> {
     let exchange = link.view.newest().await.map(|checkpoint| checkpoint.note().clone()).unwrap_or_default();
     let request = wire::PresentRequest { directory: directory.checkpoint().await, exchange };
-    match within(CALL, client(link).present(request)).await {
-        Ok(answer) => Some(answer.into_inner().lost),
-        Err(status) => {
-            tracing::debug!(code = ?status.code(), "the broker was not shown what this node has seen");
-            None
-        }
+    within(CALL, client(link).present(request)).await.ok().map(tonic::Response::into_inner)
+}
+
+/// What of an answer can be: a loss within what this node has seen of the log, in gaps that follow each other. A broker
+/// that says anything else gets nothing for it.
+fn plausible(seen: [(LogName, u64); 2], lost: Vec<wire::LostEntries>) -> Vec<wire::LostEntries> {
+    let known =
+        |entries: &wire::LostEntries| seen.iter().find(|(name, _)| *name == entries.log()).map(|(_, size)| *size);
+    let mut kept: Vec<wire::LostEntries> = Vec::new();
+    for mut entries in lost {
+        let Some(seen) = known(&entries).filter(|_| kept.iter().all(|other| other.log != entries.log)) else {
+            continue;
+        };
+        entries.missing.truncate(limits::REPAIR_GAPS);
+        entries.missing.iter_mut().for_each(|gap| gap.to = gap.to.min(seen));
+        let mut end = 0;
+        entries.missing.retain(|gap| {
+            let follows = gap.from >= end && gap.from < gap.to;
+            end = end.max(gap.to);
+            follows
+        });
+        kept.push(entries);
     }
+    kept
 }
 
 /// A log that lost entries is trouble, whether or not they come back.
 async fn report(link: &Link, lost: &[wire::LostEntries]) -> Result<(), StoreError> {
     for entries in lost {
         let log = if entries.log() == LogName::Directory { "directory" } else { "exchange" };
-        let missing: u64 = entries.missing.iter().map(|gap| gap.to.saturating_sub(gap.from)).sum();
-        link.health.note(
-            "repair",
-            Some(format!(
-                "the broker was rolled back and is being repaired: its {log} log has {} entries and once had {}, \
-                 {missing} are still missing; FLASH and URGENT first, the rest waits",
-                entries.size, entries.signed_size
-            )),
-        );
-        let what = format!(
-            "the broker was rolled back: its {log} log has {} entries and once had {}",
+        let line = format!(
+            "the broker was rolled back and is being repaired: its {log} log has {} entries and once had {}; FLASH and \
+             URGENT go on unproven, the rest waits",
             entries.size, entries.signed_size
         );
-        link.alarm(what, Bytes::new()).await?;
+        link.health.note("repair", Some(line));
+        // Once: a broker that says other sizes each time must not fill the list.
+        link.alarm(format!("the broker was rolled back: its {log} log lacks entries that it signed"), Bytes::new())
+            .await?;
     }
     Ok(())
 }
 
 /// Streams what this node has of the missing entries.
-async fn hand_back(link: &Link, directory: &DirectoryReplica, lost: &wire::LostEntries) -> Result<(), StoreError> {
+async fn hand_back(link: &Link, directory: &DirectoryReplica, lost: &wire::LostEntries) -> Result<u64, StoreError> {
     let gaps: Vec<Range<u64>> = lost.missing.iter().map(|gap| gap.from..gap.to).collect();
-    let Some(first) = gaps.first().map(|gap| gap.start) else { return Ok(()) };
+    let Some(first) = gaps.first().map(|gap| gap.start) else { return Ok(0) };
     let (sender, requests) = mpsc::channel(4);
     let calling = tokio::spawn({
         let mut client = client(link);
@@ -134,11 +152,12 @@ async fn hand_back(link: &Link, directory: &DirectoryReplica, lost: &wire::LostE
             if taken > 0 {
                 tracing::warn!(taken, "entries that the broker had lost were handed back");
             }
+            return Ok(taken);
         }
         Ok(Err(status)) => tracing::warn!(code = ?status.code(), "not all was handed back"),
         Err(error) => tracing::error!(%error, "handing back failed"),
     }
-    Ok(())
+    Ok(0)
 }
 
 async fn send_entries(
@@ -198,5 +217,37 @@ async fn compare(link: &Link, source: &RemoteLog) -> Result<(), StoreError> {
             _ => Ok(()),
         },
         Err(error) => link.alarm(format!("the broker's checkpoint: {error}"), note).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Promise 12: whatever a broker says that it has lost, a node answers with nothing beyond what it has seen.
+    #[test]
+    fn what_a_broker_says_it_lost_is_believed_within_what_was_seen() {
+        let gap = |(from, to): (u64, u64)| wire::EntryRange { from, to };
+        let lost = |log: LogName, gaps: &[(u64, u64)]| wire::LostEntries {
+            log: log.into(),
+            size: u64::MAX,
+            signed_size: 0,
+            missing: gaps.iter().copied().map(gap).collect(),
+        };
+        let seen = [(LogName::Directory, 40), (LogName::Exchange, 100)];
+        let kept = |answer: Vec<wire::LostEntries>| -> Vec<(LogName, Vec<(u64, u64)>)> {
+            let gaps = |entries: &wire::LostEntries| entries.missing.iter().map(|gap| (gap.from, gap.to)).collect();
+            plausible(seen, answer).iter().map(|entries| (entries.log(), gaps(entries))).collect()
+        };
+        let honest = lost(LogName::Exchange, &[(3, 5), (7, 100)]);
+        assert_eq!(kept(vec![honest.clone()]), [(LogName::Exchange, vec![(3, 5), (7, 100)])]);
+        assert_eq!(kept(vec![honest.clone(), honest]), [(LogName::Exchange, vec![(3, 5), (7, 100)])]);
+        let beyond = lost(LogName::Directory, &[(0, u64::MAX), (0, 1), (u64::MAX, u64::MAX)]);
+        assert_eq!(kept(vec![beyond]), [(LogName::Directory, vec![(0, 40)])]);
+        let backwards = lost(LogName::Exchange, &[(10, 5), (20, 30), (25, 40), (50, 50)]);
+        assert_eq!(kept(vec![backwards]), [(LogName::Exchange, vec![(20, 30)])]);
+        assert_eq!(kept(vec![lost(LogName::Unspecified, &[(0, 10)])]), []);
+        let many: Vec<(u64, u64)> = (0..50).map(|n| (2 * n, 2 * n + 1)).cycle().take(5000).collect();
+        assert_eq!(kept(vec![lost(LogName::Exchange, &many)])[0].1.len(), 50);
     }
 }

@@ -12,7 +12,10 @@ use liaison_proto::{
     wire::{self, directory_client::DirectoryClient},
 };
 
-use crate::{health::Health, link::Link, retry::Backoff, store::StoreError, submit::refusal_of, vault::Vault};
+use crate::{
+    directory::DirectoryReplica, health::Health, link::Link, retry::Backoff, store::StoreError, submit::refusal_of,
+    vault::Vault,
+};
 
 const CALL: Duration = Duration::from_secs(30);
 /// Between looks.
@@ -22,10 +25,15 @@ const LOOK: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// Never; the signature is that of every loop.
-pub async fn run(link: Link, vault: Arc<Vault>, health: Arc<Health>) -> Result<(), StoreError> {
+pub async fn run(
+    link: Link,
+    vault: Arc<Vault>,
+    directory: Arc<DirectoryReplica>,
+    health: Arc<Health>,
+) -> Result<(), StoreError> {
     let mut backoff = Backoff::default();
     loop {
-        let pause = match publish(&link, &vault).await {
+        let pause = match publish(&link, &vault, &directory).await {
             Ok(()) => {
                 health.note("publish", None);
                 backoff.reset();
@@ -40,12 +48,13 @@ pub async fn run(link: Link, vault: Arc<Vault>, health: Arc<Health>) -> Result<(
     }
 }
 
-async fn publish(link: &Link, vault: &Vault) -> Result<(), String> {
+async fn publish(link: &Link, vault: &Vault, replica: &DirectoryReplica) -> Result<(), String> {
     for (path, bytes) in vault.keystore().unpublished().map_err(|e| chain(&e))? {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let record = wire::DirectoryRecord::decode(bytes.as_slice()).map_err(|_| format!("{name} is no record"))?;
+        let seen_size = replica.directory().size();
         let mut directory = DirectoryClient::new(link.connections.lanes[Lane::Urgent as usize].clone());
-        match within(CALL, directory.publish(wire::PublishRequest { record: Some(record) })).await {
+        match within(CALL, directory.publish(wire::PublishRequest { record: Some(record), seen_size })).await {
             Ok(_) => {
                 fs::remove_file(&path).map_err(|e| e.to_string())?;
                 tracing::info!(record = name, "published");

@@ -205,6 +205,7 @@ impl Receiver {
             self.directory.update(&self.directory_source).await.map_err(NotTaken::Directory)?;
         }
         let (header, number) = self.check(&leaf, envelope.clone())?;
+        self.check_unproven(&header).await?;
         let statement = Statement {
             message_id: header.core().message_id,
             office: self.office,
@@ -250,6 +251,21 @@ impl Receiver {
         Ok(())
     }
 
+    /// Officers may have read another message under this id, when it came without a receipt.
+    async fn check_unproven(&self, header: &liaison_proto::header::Header) -> Result<(), StoreError> {
+        let id = header.core().message_id;
+        let other = {
+            let state = self.link.store.state();
+            let unproven = state.unproven.get(&id).filter(|known| known.header.bytes() != header.bytes());
+            unproven.map(|known| (known.header.core().from, known.header.bytes().clone()))
+        };
+        if let Some((from, exhibit)) = other {
+            let what = format!("what came from {from} as message {id} without a receipt is not the message of this id");
+            self.link.alarm(what, exhibit).await?;
+        }
+        Ok(())
+    }
+
     /// Keeps what the broker delivers without a receipt while its log is under repair. What cannot wait is shown to the
     /// officers marked UNPROVEN; nothing is stated about it before it comes with its receipt.
     async fn take_unproven(&self, envelope: wire::Envelope, lane: Lane) -> Result<(), NotTaken> {
@@ -267,8 +283,12 @@ impl Receiver {
         let signed = unverified.verify(&keys).map_err(NotTaken::Envelope)?;
         {
             let state = self.link.store.state();
-            if state.incoming.contains_key(&id) || state.unproven.contains_key(&id) {
+            if state.incoming.contains_key(&id) || state.given_up.contains_key(&id) {
                 return Ok(());
+            }
+            if let Some(known) = state.unproven.get(&id) {
+                let same = known.header.bytes() == signed.header().bytes();
+                return if same { Ok(()) } else { Err(NotTaken::OtherMessage) };
             }
             if state.unproven.len() >= MOST_UNPROVEN {
                 return Err(NotTaken::TooManyUnproven);

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use liaison_proto::{
+    Bytes,
     ids::{Lane, OfficeId},
+    limits,
     refusal::{Refusal, RefusalCode},
     wire::{self, repair_server},
 };
@@ -12,12 +14,13 @@ use tokio::task::spawn_blocking;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Repair;
-use crate::{intake::note, server::office, share::Shares};
+use crate::{attachments::AttachmentStore, intake::note, server::office, share::Shares};
 
 /// The service.
 #[derive(Clone)]
 pub struct RepairService {
     repair: Arc<Repair>,
+    attachments: Arc<AttachmentStore>,
     shares: Arc<Shares>,
 }
 
@@ -28,15 +31,15 @@ fn failed<E>(_: E) -> Refusal {
 impl RepairService {
     /// The service of a repair.
     #[must_use]
-    pub const fn new(repair: Arc<Repair>, shares: Arc<Shares>) -> Self {
-        Self { repair, shares }
+    pub const fn new(repair: Arc<Repair>, attachments: Arc<AttachmentStore>, shares: Arc<Shares>) -> Self {
+        Self { repair, attachments, shares }
     }
 
     async fn take(&self, office: OfficeId, request: wire::HandBackRequest) -> Result<bool, Refusal> {
         let body = request.kept.as_ref().map_or(0, |kept| kept.body.len());
         self.shares.take_patiently(office, Lane::Bulk, body).await;
         let repair = Arc::clone(&self.repair);
-        match spawn_blocking(move || repair.take(&request)).await.map_err(failed)? {
+        match spawn_blocking(move || repair.take(office, &request)).await.map_err(failed)? {
             // One bad entry holds nobody up: there may be good ones behind it.
             Err(refusal) if refusal.retry_after.is_none() => {
                 note(office, &refusal);
@@ -58,7 +61,9 @@ impl repair_server::Repair for RepairService {
             Ok::<_, Refusal>(repair.lost())
         });
         let lost = presented.await.map_err(failed)?.inspect_err(|refusal| note(office, refusal))?;
-        Ok(Response::new(wire::PresentResponse { lost }))
+        let attachments = self.attachments.lost(office, limits::REPAIR_GAPS).into_iter();
+        let attachments = attachments.map(|name| Bytes::copy_from_slice(&name)).collect();
+        Ok(Response::new(wire::PresentResponse { lost, attachments }))
     }
 
     async fn hand_back(
@@ -70,7 +75,8 @@ impl repair_server::Repair for RepairService {
         let mut requests = request.into_inner();
         let mut taken = 0;
         let mut ended = Ok(());
-        while let Some(request) = requests.message().await? {
+        // A stream that breaks has handed back what came.
+        while let Ok(Some(request)) = requests.message().await {
             match self.take(office, request).await {
                 Ok(new) => taken += u64::from(new),
                 Err(refusal) => {
@@ -80,7 +86,7 @@ impl repair_server::Repair for RepairService {
             }
         }
         // Not in the call: a caller that goes away must not stop what it made complete.
-        tokio::spawn(Arc::clone(&self.repair).mend(office));
+        tokio::spawn(Arc::clone(&self.repair).mend());
         ended?;
         Ok(Response::new(wire::HandBackResponse { taken }))
     }

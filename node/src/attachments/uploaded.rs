@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use liaison_proto::ids::MessageId;
+use liaison_proto::{Bytes, ids::MessageId};
 use tokio::sync::watch;
 
 use crate::state::{State, Submission};
@@ -39,11 +39,15 @@ impl Uploads {
         self.changed.send_modify(|n| *n += 1);
     }
 
-    /// The broker was repaired: what it had of accepted messages may be lost.
-    pub fn look_again(&self, state: &State) {
+    /// The broker has lost these attachments of messages that it accepted.
+    pub fn look_again(&self, state: &State, names: &[Bytes]) {
+        if names.is_empty() {
+            return;
+        }
         let accepted = state.outgoing.iter().filter(|(_, outgoing)| {
+            let attachments = &outgoing.header.commitments().attachments;
             matches!(outgoing.submission, Submission::Receipted { .. })
-                && !outgoing.header.commitments().attachments.is_empty()
+                && attachments.iter().any(|attachment| names.contains(&attachment.sha256))
         });
         self.lost().extend(accepted.map(|(id, _)| *id));
         self.changed.send_modify(|n| *n += 1);

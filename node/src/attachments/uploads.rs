@@ -13,7 +13,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{AttachmentFiles, Name};
-use crate::{link::Link, retry::Backoff, store::StoreError};
+use crate::{link::Link, retry::Backoff, state::Submission, store::StoreError};
 
 const CALL: Duration = Duration::from_secs(30);
 /// Longest upload before the connection is looked at again: 2 GiB at 2 Mbit/s; what was sent is not lost.
@@ -65,6 +65,10 @@ pub async fn run(link: Link, files: AttachmentFiles) -> Result<(), StoreError> {
             }
             Some(Failed::Local(error)) => {
                 link.alarm(format!("an attachment of {id} cannot be read: {error}"), Bytes::new()).await?;
+                // Of an accepted message it is as lost here as at the broker.
+                if link.store.state().outgoing.get(&id).is_some_and(|o| o.submission != Submission::Queued) {
+                    link.uploads.set_done(id);
+                }
                 later.insert(id, Instant::now() + Duration::from_secs(60));
             }
             Some(Failed::Remote(status)) => {

@@ -144,7 +144,7 @@ async fn promise_9_an_office_cannot_speak_for_another() {
     // Viet Nam's authority enrols an office of China; Hekou publishes a key for Lao Cai.
     let mut directory = wire::directory_client::DirectoryClient::new(connect(&world, "offices/VN-BLO-LCA"));
     for record in crate::refusals::foreign_records(&world) {
-        let request = wire::PublishRequest { record: Some(record) };
+        let request = wire::PublishRequest { record: Some(record), seen_size: 0 };
         assert_eq!(code(directory.publish(request).await), RefusalCode::BadRecord);
     }
 }

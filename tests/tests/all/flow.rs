@@ -344,7 +344,8 @@ fn publish_new_keys(world: &World, office: &str) {
         let key = Bytes::from(record.encode_to_vec());
         let office_signature = Some(forger.signing.sign(PayloadType::KeyRecord, &key));
         let record = wire::directory_record::Record::Key(wire::KeyRecord { key, office_signature });
-        let request = wire::PublishRequest { record: Some(wire::DirectoryRecord { record: Some(record) }) };
+        let request =
+            wire::PublishRequest { record: Some(wire::DirectoryRecord { record: Some(record) }), seen_size: 0 };
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
             DirectoryClient::new(connect(world, &format!("offices/{office}"))).publish(request).await.unwrap();

@@ -220,7 +220,7 @@ async fn promise_9_the_broker_takes_nothing_by_a_revoked_key() {
     let mut exchange = ExchangeClient::new(connect(&world, "offices/VN-BLO-LCA"));
     let publish = async |record: wire::DirectoryRecord| {
         let mut directory = wire::directory_client::DirectoryClient::new(connect(&world, "offices/VN-BLO-LCA"));
-        directory.publish(wire::PublishRequest { record: Some(record) }).await.unwrap();
+        directory.publish(wire::PublishRequest { record: Some(record), seen_size: 0 }).await.unwrap();
     };
     let mut state = directory(&world);
     let submit = |envelope| wire::SubmitRequest { envelope: Some(envelope), seen_size: 0 };

@@ -4,7 +4,9 @@
 use std::{fs, io::Read as _};
 
 use liaison_link::local;
+use liaison_log::checkpoint::CheckpointSigner;
 use liaison_proto::{
+    key_file::PrivateKey,
     refusal::{Refusal, RefusalCode},
     wire::{self, exchange_client::ExchangeClient, repair_client::RepairClient},
 };
@@ -14,7 +16,7 @@ use liaison_tests::{
 };
 use serde_json::json;
 
-use crate::support::{Forger, alarms, code, connect, copy_directory, missing_numbers, world, world_with};
+use crate::support::{Forger, alarms, charter, code, connect, copy_directory, missing_numbers, world, world_with};
 
 const LAO_CAI: &str = "VN-BLO-LCA";
 const HEKOU: &str = "CN-BLO-HKO";
@@ -209,12 +211,8 @@ async fn promise_10_while_the_log_is_repaired_flash_goes_on_unproven() {
     assert!(eventually(|| entries(&world).0 == before), "{:?}", world.broker_problems());
     let waits = world.office(LAO_CAI).sends(samples::ROUTINE).unwrap();
     let calls = [samples::HOTLINE_CALL, samples::CASE_NOTICE].map(|file| world.office(LAO_CAI).sends(file).unwrap());
-    let unproven = |message: &str| {
-        let inbox = world.office(HEKOU).inbox().unwrap_or_default();
-        inbox.iter().any(|line| line["message"] == *message && line["state"] == "UNPROVEN")
-    };
     for call in &calls {
-        assert!(eventually(|| unproven(call)), "{:?}", world.log("broker.log"));
+        assert!(eventually(|| is_unproven(&world, call)), "{:?}", world.log("broker.log"));
         assert!(world.office(LAO_CAI).sees(call, &["UNPROVEN"]), "{}", world.office(LAO_CAI).state_of(call));
         let shown = world.office(HEKOU).shows(call).unwrap();
         assert!(shown["text"].is_string() && shown["marks"] == json!(["UNPROVEN"]), "{shown:#}");
@@ -264,6 +262,33 @@ async fn promise_10_while_the_log_is_repaired_flash_goes_on_unproven() {
     assert_eq!(world.audit(&["mirror", "--copy", &copy]).unwrap().0, 0);
     let (found, verdict) = world.audit(&["verify", "--copy", &copy]).unwrap();
     assert_eq!((found, &verdict["findings"]), (0, &json!([])), "{verdict:#}");
+
+    // Closed once more in the same process, on the same streams: by a checkpoint that its key signed.
+    let origin = charter(&world).exchange_log().origin.clone();
+    let key = PrivateKey::read_signing(world.path("charter/broker/log-exchange.key").as_ref()).unwrap();
+    let ahead = CheckpointSigner::new(origin, key).sign(entries(&world).0 + 7, liaison_log::Hash([7; 32])).unwrap();
+    let shown = wire::PresentRequest { exchange: ahead.note().clone(), ..wire::PresentRequest::default() };
+    let mut repair = RepairClient::new(connect(&world, "offices/KH-BLO-BVT"));
+    let lost = repair.present(shown).await.unwrap().into_inner().lost;
+    assert_eq!((lost.len(), lost[0].missing[0].to - lost[0].missing[0].from), (1, 7));
+    let again = world.office(LAO_CAI).sends(samples::HOTLINE_CALL).unwrap();
+    assert!(eventually(|| is_unproven(&world, &again)), "a later call was passed over");
+}
+
+/// A holding journal that a crash left half-made stops no start: nothing in it has a receipt.
+#[test]
+fn a_holding_journal_that_was_never_finished_stops_no_start() {
+    let (_directory, mut world) = world(&[LAO_CAI]);
+    world.office(LAO_CAI).unlocks().unwrap();
+    world.stop_broker().unwrap();
+    for bytes in [vec![0; 4096], b"not a journal".repeat(1000)] {
+        fs::create_dir_all(world.path("broker/holding")).unwrap();
+        fs::write(world.path("broker/holding/00000000.segment"), bytes).unwrap();
+        world.start_broker().unwrap();
+        let message = world.office(LAO_CAI).sends(samples::ROUTINE).unwrap();
+        assert!(world.office(LAO_CAI).sees(&message, &["ACCEPTED"]), "{:?}", world.broker_problems());
+        world.stop_broker().unwrap();
+    }
 }
 
 /// Promises 8 and 12: an entry that nobody hands back keeps the log closed, and is named; what is handed back in bad
@@ -312,6 +337,12 @@ async fn promise_12_only_the_true_entries_make_a_log_whole() {
     assert_eq!(hand(receipt, Some(kept)).await, 0, "an entry was taken twice");
     let next = world.office(LAO_CAI).sends(samples::ROUTINE).unwrap();
     assert!(world.office(LAO_CAI).sees(&next, &["RETRIEVED"]));
+}
+
+/// Whether Hekou has a message without a receipt.
+fn is_unproven(world: &World, message: &str) -> bool {
+    let inbox = world.office(HEKOU).inbox().unwrap_or_default();
+    inbox.iter().any(|line| line["message"] == *message && line["state"] == "UNPROVEN")
 }
 
 async fn present(world: &World, office: &str) {
