@@ -8,6 +8,8 @@
 //! Beside it: [`continuity`] and [`gate`] keep a broker that is behind what it once signed from beginning a second history,
 //! [`repair`] makes it whole again from what the offices hold, and what cannot wait goes by [`holding`].
 //!
+//! Around them: [`share`], [`connections`] and [`bodies`] bound what one party takes.
+//!
 //! Out of scope here: the log's format and durability (`liaison-log`), opening content (no key of the broker can).
 //!
 //! Invariants:
@@ -18,6 +20,7 @@
 pub mod accept;
 pub mod admit;
 pub mod attachments;
+pub mod bodies;
 pub mod check;
 pub mod cli;
 pub mod config;

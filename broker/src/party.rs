@@ -6,7 +6,7 @@ use liaison_proto::{charter::Charter, ids::OfficeId};
 use x509_parser::{extensions::GeneralName, parse_x509_certificate};
 
 /// Who is at the other end of a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Party {
     /// A member country's office.
     Office(OfficeId),

@@ -39,6 +39,7 @@ use tonic::transport::Server;
 use crate::{
     accept::{Door, check_believed, server_config},
     attachments::service::AttachmentService,
+    bodies::Bodies,
     config::Config,
     connections::{ConnectionLimits, Connections},
     continuity, deadlines,
@@ -279,6 +280,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
     };
     let serving = Server::builder()
         .layer(Measured)
+        .layer(Bodies::default())
         .concurrency_limit_per_connection(CALLS_PER_CONNECTION)
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))

@@ -181,7 +181,7 @@ impl exchange_server::Exchange for Service {
         request: Request<Streaming<wire::SubmitRequest>>,
     ) -> Result<Response<Self::SubmitStreamStream>, Status> {
         let office = self.enrolled(&request)?;
-        let place = self.intake.shares.call(office).await?;
+        let place = (self.intake.shares.call(office).await?, self.intake.shares.submissions(office).await?);
         let (sender, mut taken) = mpsc::channel(UNANSWERED);
         let (answers, stream) = mpsc::channel(UNANSWERED);
         tokio::spawn(read_submissions(Arc::clone(&self.intake), office, request.into_inner(), sender));

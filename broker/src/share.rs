@@ -24,6 +24,9 @@ pub(crate) const KEPT_BACK: Duration = Duration::from_millis(200);
 /// Four are a node's own, one for numbers it has lost; the others are those of connections that it has lost and that
 /// the broker still believes in.
 const STREAMS: usize = 16;
+/// Streams of submissions that an office may hold open: each holds an envelope that may come slowly. Three are a node's
+/// own.
+const SUBMISSIONS: usize = 16;
 /// Unit of the byte rate.
 const UNIT: usize = 1024;
 
@@ -108,6 +111,7 @@ pub struct Shares {
     kibibytes: DefaultKeyedRateLimiter<(OfficeId, Lane)>,
     reads: DefaultKeyedRateLimiter<OfficeId>,
     calls: Arc<Places>,
+    submissions: Arc<Places>,
     streams: Arc<Places>,
     clock: DefaultClock,
 }
@@ -122,6 +126,7 @@ impl Shares {
             kibibytes: RateLimiter::keyed(Quota::per_second(rates.kibibytes).allow_burst(bytes)),
             reads: RateLimiter::keyed(Quota::per_second(READS).allow_burst(READS_AT_ONCE)),
             calls: Places::new(rates.calls),
+            submissions: Places::new(SUBMISSIONS),
             streams: Places::new(STREAMS),
             clock: DefaultClock::default(),
         })
@@ -133,6 +138,14 @@ impl Shares {
     /// `TOO_MANY` after a pause, when too many calls of the office are under way.
     pub async fn call(&self, office: OfficeId) -> Result<Place, Refusal> {
         self.calls.take_or_refuse(office, "calls under way").await
+    }
+
+    /// A place for a stream of submissions.
+    ///
+    /// # Errors
+    /// `TOO_MANY` after a pause, when the office holds too many.
+    pub async fn submissions(&self, office: OfficeId) -> Result<Place, Refusal> {
+        self.submissions.take_or_refuse(office, "streams of submissions open").await
     }
 
     /// A place for a stream of deliveries or evidence, until the office has read it or gone.

@@ -1,7 +1,13 @@
 //! Who does not read what it asked for makes the broker hold a little of it, and never much.
 
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
 use liaison_log::leaf::{ExchangeLeaf, Statement};
 use liaison_proto::{
+    Bytes,
     clock::{Clock as _, SystemClock},
     ids::{LogIndex, MessageId},
     limits, sha256,
@@ -9,7 +15,7 @@ use liaison_proto::{
     wire::{self, exchange_client::ExchangeClient},
 };
 use tokio::task::JoinSet;
-use tonic::transport::Channel;
+use tonic::{Status, transport::Channel};
 
 use super::{ARANYAPRATHET, HEKOU, LAO_CAI, MIB, Usage, honest_call};
 use crate::{
@@ -22,6 +28,9 @@ const BOUND: u64 = 32 * MIB;
 /// The same for all streams of an office together: 16, each with up to five bodies (two read ahead, one on its way from
 /// each buffer to the next), and what sending costs meanwhile.
 const BOUND_OF_MANY: u64 = 96 * MIB;
+
+/// What bodies that never end may take: 64 calls and 16 streams of 1.2 MiB, each with what was read and not decoded yet.
+const BOUND_OF_BODIES: u64 = 192 * MIB;
 
 type Exchange = ExchangeClient<Channel>;
 
@@ -47,6 +56,71 @@ fn receive() -> impl tokio_stream::Stream<Item = wire::ReceiveRequest> {
     use tokio_stream::StreamExt as _;
     let request = wire::ReceiveRequest { lane: wire::Lane::Bulk.into(), credit: limits::CREDIT };
     tokio_stream::once(request).chain(tokio_stream::pending())
+}
+
+/// A body that begins and never ends.
+struct Unfinished(Option<Bytes>);
+
+impl tonic::codegen::Body for Unfinished {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Status>>> {
+        self.0.take().map_or(Poll::Pending, |bytes| Poll::Ready(Some(Ok(http_body::Frame::data(bytes)))))
+    }
+}
+
+/// Envelopes of 1 MiB that never become whole, in calls and in streams, on as many connections as an office may have:
+/// what the broker holds of them is bounded, and others go their way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_that_never_end_cost_bounded_memory_and_stop_nobody() {
+    use tower::{Service as _, ServiceExt as _};
+    let (_directory, world) = world(&[]);
+    honest_call(&world, HEKOU).await.unwrap();
+    let usage = Usage::of(&world);
+    let before = usage.peak();
+    // A message of the largest size, but for its last bytes (5 bytes of framing, RFC of gRPC over HTTP/2).
+    let size = u32::try_from(limits::ENVELOPE_BYTES).unwrap();
+    let mut begun = vec![0];
+    begun.extend(size.to_be_bytes());
+    begun.resize(5 + limits::ENVELOPE_BYTES - 16, 0x0a);
+    let begun = Bytes::from(begun);
+    let mut calls = JoinSet::new();
+    for _ in 0..8 {
+        let channel = connect(&world, "offices/VN-BLO-LCA");
+        for call in 0..32 {
+            let method = if call % 2 == 0 { "Submit" } else { "SubmitStream" };
+            let uri = format!("http://broker/liaison.exchange.v1.Exchange/{method}");
+            let request = tonic::codegen::http::Request::post(uri)
+                .header("content-type", "application/grpc")
+                .header("te", "trailers")
+                .body(tonic::body::Body::new(Unfinished(Some(begun.clone()))))
+                .unwrap();
+            let mut channel = channel.clone();
+            calls.spawn(async move { channel.ready().await.unwrap().call(request).await });
+        }
+    }
+    // 256 of them would be 300 MiB.
+    let mut last = 0;
+    let settled = super::eventually(async || {
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        std::mem::replace(&mut last, usage.resident()) >= usage.resident()
+    });
+    assert!(settled.await);
+    let mut other = exchange(connect(&world, "offices/TH-BLO-ARN"));
+    send_large(&mut other, &Forger::new(&world, ARANYAPRATHET), HEKOU, 8).await;
+    let grown = usage.peak() - before;
+    println!("256 bodies that never end: the peak grew from {} by {} MiB", before / MIB, grown / MIB);
+    assert!(grown < BOUND_OF_BODIES, "{} MiB", grown / MIB);
+    calls.shutdown().await;
+    let mut again = exchange(connect(&world, "offices/VN-BLO-LCA"));
+    let forger = Forger::new(&world, LAO_CAI);
+    let envelope = forger.envelope(HEKOU);
+    let accepted = super::eventually(async || again.submit(submit(envelope.clone())).await.is_ok());
+    assert!(accepted.await, "the office is kept out for what it no longer sends");
 }
 
 /// Credit for 1,024 messages and never a read.
