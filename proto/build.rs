@@ -24,6 +24,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("methods.rs"), format!("&[\n{}]", methods.collect::<String>()))?;
     tonic_prost_build::configure()
         .bytes(".liaison.exchange.v1")
+        // One encoding: what an authority signs must not depend on the order of a map.
+        .btree_map(".liaison.exchange.v1")
         .skip_debug(REDACTED.map(|name| format!(".liaison.exchange.v1.{name}")))
         .compile_fds(descriptors)?;
     Ok(())

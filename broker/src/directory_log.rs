@@ -21,8 +21,8 @@ use liaison_proto::{
 };
 
 use crate::{
+    entry::Restored,
     gate::{Gate, repairing},
-    repair::Restored,
 };
 
 /// What may be entered into the directory log.

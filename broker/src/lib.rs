@@ -29,6 +29,7 @@ pub mod continuity;
 pub mod deadlines;
 pub mod deliver;
 pub mod directory_log;
+pub mod entry;
 pub mod gate;
 pub mod holding;
 pub mod identity;

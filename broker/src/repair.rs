@@ -42,16 +42,13 @@ use liaison_proto::{
 use crate::{
     continuity,
     directory_log::DirectoryEvent,
+    entry::{Restored, kept_beside},
     gate::{Gate, Reason},
     intake::Room,
     sequence::Event,
 };
 
-mod entry;
 pub mod service;
-
-pub use entry::Restored;
-use entry::kept_beside;
 
 /// How often it is looked whether what was handed back is complete.
 const MEND: Duration = Duration::from_secs(1);

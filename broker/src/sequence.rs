@@ -27,9 +27,9 @@ use liaison_proto::{
 use crate::{
     admit::{Admitted, AdmittedRewrap, AdmittedStatement},
     attachments::AttachmentStore,
+    entry::{Restored, rewrap_body, stored_body},
     gate::{Gate, Reason, repairing},
     queue::Queue,
-    repair::Restored,
 };
 
 /// What may be entered into the exchange log.
@@ -231,18 +231,6 @@ impl ExchangeSequencer {
         let leaf = ExchangeLeaf { time, directory_size: self.directory().size(), marks: self.marks(&[]), event };
         Sequenced::Append { leaf: leaf.encode(), body: None }
     }
-}
-
-/// What is kept beside ACCEPTED: erasable side and body.
-pub(crate) fn stored_body(envelope: &wire::Envelope) -> Bytes {
-    let (erasable, body) = (envelope.erasable.clone(), envelope.body.clone());
-    wire::Envelope { erasable, body, ..wire::Envelope::default() }.encode_to_vec().into()
-}
-
-/// What is kept beside REWRAPPED: the one wrap.
-pub(crate) fn rewrap_body(wrap: Bytes) -> Bytes {
-    let erasable = Some(wire::ErasableSide { wraps: vec![wrap], ..wire::ErasableSide::default() });
-    wire::Envelope { erasable, ..wire::Envelope::default() }.encode_to_vec().into()
 }
 
 /// The refusal of what would break a rule.

@@ -228,7 +228,7 @@ impl Maker<'_> {
         let office: Bytes = wire::Office {
             version: 1,
             office: member.id.to_string(),
-            names: member.names.clone().into_iter().collect(),
+            names: member.names.clone(),
             gate: member.gate.clone(),
             signing_key: Bytes::copy_from_slice(signing.verifying_key().as_bytes()),
             receipt_key: Bytes::copy_from_slice(receipt.verifying_key().as_bytes()),

@@ -1,24 +1,26 @@
 //! Sends this office's signed statements to the broker until each is receipted.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use liaison_log::{
-    leaf::{Event, ExchangeLeaf, Statement},
+    leaf::{Event, ExchangeLeaf, Statement, payload_type},
     remote::within,
 };
 use liaison_proto::{
     Bytes,
     ids::{Lane, LogIndex, MessageId},
-    refusal::is_final_refusal,
+    refusal::{Refusal, RefusalCode, is_final_refusal},
     wire::{self, StatementKind},
 };
 
 use crate::{
     link::Link,
-    record::{NodeRecord, StatementReceipted},
+    receive::ReceiptKey,
+    record::{NodeRecord, Stated, StatementReceipted},
     retry::Backoff,
     store::StoreError,
     submit::refusal_of,
+    vault::Vault,
 };
 
 /// How long a statement may take.
@@ -30,7 +32,7 @@ type Pending = (Lane, LogIndex, i32, MessageId);
 ///
 /// # Errors
 /// [`StoreError::Stopped`].
-pub async fn run(link: Link, lane: Lane) -> Result<(), StoreError> {
+pub async fn run(link: Link, lane: Lane, signer: Signer) -> Result<(), StoreError> {
     let mut changes = link.store.changes();
     let mut backoff = Backoff::default();
     // Refused for good: kept in the journal, not sent again by this process.
@@ -46,11 +48,33 @@ pub async fn run(link: Link, lane: Lane) -> Result<(), StoreError> {
             changes.changed().await.map_err(|_| StoreError::Stopped)?;
             continue;
         };
-        match send(&link, pending).await? {
+        match send(&link, pending, &signer).await? {
             Sent::Receipted => backoff.reset(),
             Sent::Refused => given_up.push(pending),
             Sent::Later => tokio::time::sleep(backoff.pause(link.entropy.as_ref())).await,
         }
+    }
+}
+
+/// The keys that statements are signed with.
+pub struct Signer {
+    /// Signs DELIVERED.
+    pub receipt_key: ReceiptKey,
+    /// Signs the others, while the office is unlocked.
+    pub vault: Arc<Vault>,
+}
+
+impl Signer {
+    /// The same statement by the office's present key; none when it is by that one already, or the office is locked. Its
+    /// key may have been replaced longer ago than the one before is good.
+    fn sign_anew(&self, kind: i32, attested: &wire::Attested) -> Option<wire::Attested> {
+        let kind = StatementKind::try_from(kind).ok()?;
+        let signature = match kind {
+            StatementKind::Delivered => self.receipt_key.sign(&attested.statement),
+            _ => self.vault.office().ok()?.signing.sign(payload_type(kind)?, &attested.statement),
+        };
+        let anew = wire::Attested { statement: attested.statement.clone(), signature: Some(signature) };
+        (anew != *attested).then_some(anew)
     }
 }
 
@@ -60,7 +84,7 @@ enum Sent {
     Later,
 }
 
-async fn send(link: &Link, (lane, _, kind, id): Pending) -> Result<Sent, StoreError> {
+async fn send(link: &Link, (lane, _, kind, id): Pending, signer: &Signer) -> Result<Sent, StoreError> {
     let attested = {
         let state = link.store.state();
         let statement = state.incoming.get(&id).and_then(|incoming| incoming.statements.get(&kind));
@@ -73,6 +97,13 @@ async fn send(link: &Link, (lane, _, kind, id): Pending) -> Result<Sent, StoreEr
         Ok(answer) => answer.into_inner().receipt.unwrap_or_default(),
         Err(status) => {
             if !is_final_refusal(&status) {
+                return Ok(Sent::Later);
+            }
+            let bad_signature = Refusal::from_status(&status).is_some_and(|r| r.code == RefusalCode::BadSignature);
+            if let Some(anew) = bad_signature.then(|| signer.sign_anew(kind, &attested)).flatten() {
+                let message_id = Bytes::copy_from_slice(id.as_bytes());
+                let stated = NodeRecord::Stated(Stated { message_id, kind, attested: Some(anew) });
+                link.store.write(vec![stated.into()]).await?;
                 return Ok(Sent::Later);
             }
             let name = StatementKind::try_from(kind).unwrap_or_default().as_str_name();

@@ -14,7 +14,7 @@ use liaison_log::remote::RemoteLog;
 use liaison_proto::{
     Bytes,
     charter::Charter,
-    clock::Clock,
+    clock::{Clock, DAY_MS},
     entropy::SharedEntropy,
     failure::chain,
     ids::{Lane, OfficeId},
@@ -32,7 +32,7 @@ use crate::{
     health::Health,
     init::{NodeError, disk, io_failed, keystore},
     key_table::KeyTable,
-    keystore::Keystore,
+    keystore::{KeyPair, Keystore},
     link::{Connections, Link},
     local_api::LocalApi,
     log_view::LogView,
@@ -155,7 +155,8 @@ pub async fn run(
         // FLASH waits for no other lane's connection, not even for an entry of the directory.
         let directory_source = directory_sources[lane as usize].clone();
         tasks.spawn(Receiver { directory_source, ..receiver.clone() }.run(lane));
-        tasks.spawn(attest::run(link.clone(), lane));
+        let signer = attest::Signer { receipt_key: receipt_key.clone(), vault: Arc::clone(&vault) };
+        tasks.spawn(attest::run(link.clone(), lane, signer));
     }
     tasks.spawn(reconcile::run(receiver));
     tasks.spawn(rewrapper.run());
@@ -246,6 +247,9 @@ async fn look_after(
     }
 }
 
+/// Days before a credential runs out that it is told.
+const WARNED_DAYS: i64 = 14;
+
 /// What following the directory needs beside it.
 struct Follower {
     link: Link,
@@ -257,21 +261,20 @@ struct Follower {
 }
 
 impl Follower {
-    /// Keeps the directory's replica up to date, looks whether the office's own record is one that it knows, and goes on
-    /// with the office's next keys once the directory has them.
+    /// Keeps the directory's replica up to date, looks whether the office's own records are ones that it ordered, and
+    /// goes on with the office's next keys once the directory has them.
     async fn run(self, every: Duration) -> Result<(), StoreError> {
         let mut backoff = Backoff::default();
         let mut unlocks = self.vault.changes();
         loop {
             unlocks.mark_unchanged();
-            match self.directory.update(&self.source).await {
+            // What is known without the link counts, too.
+            let updated = self.directory.update(&self.source).await;
+            self.look_at_own().await?;
+            let pause = match updated {
                 Ok(()) => {
-                    self.look_at_own().await?;
                     backoff.reset();
-                    tokio::select! {
-                        () = tokio::time::sleep(every) => {}
-                        _ = unlocks.changed() => {}
-                    }
+                    every
                 }
                 Err(error) => {
                     if error.is_alarm() {
@@ -279,8 +282,12 @@ impl Follower {
                     } else {
                         tracing::debug!(error = chain(&error), "the directory was not updated");
                     }
-                    tokio::time::sleep(backoff.pause(self.link.entropy.as_ref())).await;
+                    backoff.pause(self.link.entropy.as_ref())
                 }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                _ = unlocks.changed() => {}
             }
         }
     }
@@ -291,28 +298,37 @@ impl Follower {
         if let Some(what) = self.directory.foreign_record(self.office, &own) {
             self.link.alarm(what, Bytes::new()).await?;
         }
-        if own.next.is_some_and(|next| self.directory.has_next(self.office, &next)) {
-            match self.adopt() {
-                Ok(()) => self.link.health.note("keys", None),
-                Err(problem) => {
-                    let line = format!("the office's next keys are not in use yet: {problem}");
-                    self.link.health.note("keys", Some(line));
-                }
-            }
-        }
+        let next = own.next.filter(|next| self.directory.has_next(self.office, next));
+        let problem = match next {
+            Some(next) => self.adopt(next).await.err(),
+            None => None,
+        };
+        let line = problem.map(|problem| format!("the office's next keys are not in use yet: {problem}"));
+        self.link.health.note("keys", line);
+        self.link.health.note("credentials", self.ending_credentials());
         Ok(())
     }
 
-    fn adopt(&self) -> Result<(), String> {
-        if let Some(key) = self.vault.keystore().adopt_receipt().map_err(|e| chain(&e))? {
-            self.receipt_key.replace(key);
-            tracing::info!("the next receipt key is in use");
-        }
-        let adopted = self.vault.adopt_signing(self.link.entropy.as_ref()).map_err(|e| chain(&e))?;
-        if !adopted {
+    async fn adopt(&self, next: KeyPair) -> Result<(), String> {
+        let (vault, entropy) = (Arc::clone(&self.vault), Arc::clone(&self.link.entropy));
+        let adopted = tokio::task::spawn_blocking(move || vault.adopt(&next, entropy.as_ref())).await;
+        let (receipt, signing) = adopted.map_err(|e| e.to_string())?.map_err(|e| chain(&e))?;
+        self.receipt_key.replace(receipt);
+        if !signing {
             return Err("unlock the office".into());
         }
-        tracing::info!("the next signing key is in use");
+        tracing::info!("the office's next keys are in use");
         Ok(())
+    }
+
+    /// Officers whose credentials run out soon: nobody signs with one that has.
+    fn ending_credentials(&self) -> Option<String> {
+        let soon = self.link.clock.now().plus(WARNED_DAYS * DAY_MS);
+        let credentials = self.vault.keystore().credentials().ok()?.into_iter();
+        let ending: Vec<String> = credentials
+            .filter(|(_, credential)| credential.claimed_end() < soon)
+            .map(|(officer, credential)| format!("{officer} on {}", credential.claimed_end()))
+            .collect();
+        (!ending.is_empty()).then(|| format!("credentials run out; liaison renew-officer: {}", ending.join(", ")))
     }
 }

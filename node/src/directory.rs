@@ -22,7 +22,7 @@ use liaison_proto::{
 use tokio::sync::Mutex;
 use tonic::Status;
 
-use crate::keystore::{NextKeys, PublicKeys};
+use crate::keystore::{KeyPair, PublicKeys};
 
 /// Entries of the directory log that a node keeps: a region has some thousand offices with a key a month.
 const MAX_ENTRIES: u64 = 1_000_000;
@@ -124,12 +124,9 @@ impl DirectoryReplica {
 
     /// Whether the directory has the record with the office's next keys.
     #[must_use]
-    pub fn has_next(&self, office: OfficeId, next: &NextKeys) -> bool {
+    pub fn has_next(&self, office: OfficeId, next: &KeyPair) -> bool {
         let directory = self.directory();
-        let has = |record: &Office| {
-            record.signing_key.as_bytes() == &next.signing && record.receipt_key.as_bytes() == &next.receipt
-        };
-        directory.office(office, directory.size()).is_some_and(has)
+        directory.office(office, directory.size()).is_some_and(|record| pair(record) == *next)
     }
 
     /// What the directory says of the office that the office did not order: another signing or receipt key, or an
@@ -137,11 +134,17 @@ impl DirectoryReplica {
     #[must_use]
     pub fn foreign_record(&self, office: OfficeId, own: &PublicKeys) -> Option<String> {
         let directory = self.directory();
-        // Every record there ever was: one that was put right again before this node looked is as grave.
-        let foreign =
-            |record: &Office| ![record.signing_key, record.receipt_key].iter().all(|key| own.knows(key.as_bytes()));
-        if directory.records(office).any(foreign) {
-            return Some(format!("the directory holds a record of {office} with keys that this node does not have"));
+        // Every record there ever was, in the order in which this office ordered their keys: one that was put right again
+        // before this node looked is as grave, and so is one that brings earlier keys back.
+        let present = KeyPair { signing: own.signing, receipt: own.receipt };
+        let ordered = if own.ordered.is_empty() { std::slice::from_ref(&present) } else { &own.ordered };
+        let places = directory.records(office).map(|record| ordered.iter().position(|known| *known == pair(record)));
+        let places: Option<Vec<usize>> = places.collect();
+        let in_use = ordered.iter().position(|known| known.signing == own.signing).unwrap_or(0);
+        let as_ordered =
+            |places: &Vec<usize>| places.is_sorted() && places.last().is_none_or(|newest| *newest >= in_use);
+        if !places.as_ref().is_some_and(as_ordered) {
+            return Some(format!("the directory holds a record of {office} with keys that this node did not order"));
         }
         if directory.records(office).next().is_some() && directory.office(office, directory.size()).is_none() {
             return Some(format!("the directory says that {office} was revoked"));
@@ -152,4 +155,9 @@ impl DirectoryReplica {
             foreign.key
         ))
     }
+}
+
+/// The public keys of a record.
+fn pair(record: &Office) -> KeyPair {
+    KeyPair { signing: *record.signing_key.as_bytes(), receipt: *record.receipt_key.as_bytes() }
 }

@@ -11,12 +11,12 @@ use std::{
 use argon2::{Algorithm, Argon2, Params, Version};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use liaison_proto::{
-    clock::{DAY_MS, UnixMillis},
+    clock::UnixMillis,
     entropy::{Entropy, random},
     key_file::{KeyFileError, PrivateKey, read_private, write_private},
     limits,
     officer::{SignedCredential, is_officer_id},
-    seal::{DecryptionKey, EncryptionKey, SealError, Suite},
+    seal::{DecryptionKey, SealError, Suite},
     sign::SigningKey,
 };
 use serde::{Deserialize, Serialize};
@@ -24,7 +24,10 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::secret_box::{self, DoesNotOpen};
 
+mod change;
 mod succession;
+
+pub use change::Change;
 
 /// Argon2id cost (RFC 9106, second recommended option): memory in KiB, passes, lanes.
 const MEMORY_KIB: u32 = 64 * 1024;
@@ -83,31 +86,22 @@ pub struct PublicKeys {
     pub receipt: [u8; 32],
     /// Names of the encryption keys, as in headers.
     pub encryption: Vec<[u8; 32]>,
-    /// Signing and receipt keys of earlier records.
+    /// Signing and receipt keys of every record that this office ordered, in their order.
     #[serde(default)]
-    pub former: Vec<[u8; 32]>,
-    /// Keys that were made and are not in the directory yet.
+    pub ordered: Vec<KeyPair>,
+    /// Those that are not in use yet.
     #[serde(default)]
-    pub next: Option<NextKeys>,
+    pub next: Option<KeyPair>,
 }
 
-/// Public halves of the keys of the office's next record.
+/// Public halves of the keys of one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct NextKeys {
+pub struct KeyPair {
     /// Ed25519.
     pub signing: [u8; 32],
     /// Ed25519.
     pub receipt: [u8; 32],
-}
-
-impl PublicKeys {
-    /// Whether a signing or receipt key is, was or will be this office's.
-    #[must_use]
-    pub fn knows(&self, key: &[u8; 32]) -> bool {
-        let next = self.next.iter().flat_map(|next| [&next.signing, &next.receipt]);
-        [&self.signing, &self.receipt].into_iter().chain(&self.former).chain(next).any(|known| known == key)
-    }
 }
 
 /// What an unlocked office holds.
@@ -293,14 +287,12 @@ impl Keystore {
         }
         let signing = *keys.signing.verifying_key().as_bytes();
         let receipt = *self.receipt_key()?.verifying_key().as_bytes();
-        let replaced = before.iter().flat_map(|before| [before.signing, before.receipt]);
-        let mut former: Vec<[u8; 32]> = before.iter().flat_map(|before| before.former.clone()).collect();
-        for key in replaced.filter(|key| ![signing, receipt].contains(key)) {
-            if !former.contains(&key) {
-                former.push(key);
-            }
+        let mut ordered: Vec<KeyPair> = before.iter().flat_map(|before| before.ordered.clone()).collect();
+        if ordered.is_empty() {
+            ordered.push(KeyPair { signing, receipt });
         }
-        self.replace_public(&PublicKeys { signing, receipt, encryption, former, next: self.next_public(keys)? })
+        let next = before.and_then(|before| before.next);
+        self.replace_public(&PublicKeys { signing, receipt, encryption, ordered, next })
     }
 
     fn replace_public(&self, public: &PublicKeys) -> Result<(), KeystoreError> {
@@ -335,57 +327,6 @@ impl Keystore {
         let text = Zeroizing::new(serde_json::to_vec(&file).map_err(|_| KeystoreError::Malformed(path.clone()))?);
         let sealed = secret_box::seal(&keys.office_key, OFFICE_LABEL, &text, entropy)?;
         replace(&path, &sealed)
-    }
-
-    /// Makes a new encryption key of every suite and keeps the ones before for what was sealed to them; those replaced
-    /// longer than [`KEPT_DAYS`] ago are destroyed. Returns the new keys, to be published.
-    ///
-    /// # Errors
-    /// [`KeystoreError`].
-    pub fn rotate(
-        &self,
-        keys: &OfficeKeys,
-        now: UnixMillis,
-        entropy: &dyn Entropy,
-    ) -> Result<(OfficeKeys, Vec<EncryptionKey>), KeystoreError> {
-        let (mut decryption, mut published) = (Vec::new(), Vec::new());
-        for suite in Suite::ALL {
-            let (key, public) = DecryptionKey::generate(suite, entropy);
-            decryption.push(OwnKey { key, replaced: None });
-            published.push(public);
-        }
-        let kept = keys.decryption.iter().map(|own| OwnKey { replaced: own.replaced.or(Some(now)), ..own.clone() });
-        decryption.extend(kept.filter(|own| own.replaced.is_none_or(|at| now.since(at) <= KEPT_DAYS * DAY_MS)));
-        let keys = OfficeKeys { decryption, ..keys.clone() };
-        self.write_office(&keys, entropy)?;
-        self.write_public(&keys)?;
-        Ok((keys, published))
-    }
-
-    /// Records of this office that the directory does not have yet, by file.
-    ///
-    /// # Errors
-    /// When they cannot be read.
-    pub fn unpublished(&self) -> Result<Vec<(PathBuf, Vec<u8>)>, KeystoreError> {
-        let directory = self.directory.join("unpublished");
-        let listing = match fs::read_dir(&directory) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            listing => listing.map_err(io_error(&directory))?,
-        };
-        let mut paths: Vec<PathBuf> = listing.flatten().map(|entry| entry.path()).collect();
-        paths.retain(|path| path.extension().is_some_and(|extension| extension == "record"));
-        paths.sort();
-        paths.into_iter().map(|path| Ok((path.clone(), fs::read(&path).map_err(io_error(&path))?))).collect()
-    }
-
-    /// Keeps a record until it is published. Names sort in the order of publication.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn to_publish(&self, name: &str, record: &[u8]) -> Result<(), KeystoreError> {
-        let directory = self.directory.join("unpublished");
-        fs::create_dir_all(&directory).map_err(io_error(&directory))?;
-        replace(&directory.join(format!("{name}.record")), record)
     }
 
     fn slot_path(&self, officer: &str) -> Result<PathBuf, KeystoreError> {
@@ -480,20 +421,5 @@ impl Keystore {
             credential: SignedCredential::from_parts(credential, signature),
         };
         Ok((Zeroizing::new(*office_key), officer))
-    }
-
-    /// Gives an officer another passphrase.
-    ///
-    /// # Errors
-    /// As [`Self::unlock`].
-    pub fn change_passphrase(
-        &self,
-        officer: &str,
-        old: &[u8],
-        new: &[u8],
-        entropy: &dyn Entropy,
-    ) -> Result<(), KeystoreError> {
-        let (office_key, opened) = self.open_slot(officer, old)?;
-        self.write_slot(officer, &office_key, &opened.key, &opened.credential.to_stored(), new, entropy)
     }
 }

@@ -102,7 +102,10 @@ enum Request {
     /// New encryption keys.
     RotateKeys,
     /// New signing and receipt keys of the office.
-    RenewOfficeKeys,
+    RenewOfficeKeys {
+        #[serde(default)]
+        fresh: bool,
+    },
     /// The office's next record, signed by its authority, in base64.
     Publish {
         record: String,
@@ -215,8 +218,8 @@ impl LocalApi {
             Request::TakeBack { message, kind, reason, text } => {
                 self.take_back(uid, &message, &kind, &reason, text.as_deref()).await
             }
-            Request::RotateKeys => self.rotate_keys(uid),
-            Request::RenewOfficeKeys => self.renew_office_keys(uid),
+            Request::RotateKeys => self.rotate_keys(uid).await,
+            Request::RenewOfficeKeys { fresh } => self.renew_office_keys(uid, fresh).await,
             Request::Publish { record } => self.publish_record(uid, &record),
             Request::RenewOfficer { officer, passphrase } => self.renew_officer(uid, officer, passphrase).await,
             // Answered before, with its bytes.

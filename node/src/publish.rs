@@ -9,7 +9,8 @@ use liaison_proto::{
     failure::chain,
     ids::Lane,
     refusal::is_final_refusal,
-    wire::{self, directory_client::DirectoryClient},
+    sign::PayloadType,
+    wire::{self, directory_client::DirectoryClient, directory_record::Record},
 };
 
 use crate::{
@@ -54,16 +55,37 @@ async fn publish(link: &Link, vault: &Vault, replica: &DirectoryReplica) -> Resu
         let record = wire::DirectoryRecord::decode(bytes.as_slice()).map_err(|_| format!("{name} is no record"))?;
         let seen_size = replica.directory().size();
         let mut directory = DirectoryClient::new(link.connections.lanes[Lane::Urgent as usize].clone());
-        match within(CALL, directory.publish(wire::PublishRequest { record: Some(record), seen_size })).await {
+        match within(CALL, directory.publish(wire::PublishRequest { record: Some(record.clone()), seen_size })).await {
             Ok(_) => {
                 fs::remove_file(&path).map_err(|e| e.to_string())?;
                 tracing::info!(record = name, "published");
             }
             Err(status) if is_final_refusal(&status) => {
-                return Err(format!("the record {name} is not taken into the directory: {}", refusal_of(&status)));
+                let why = refusal_of(&status);
+                // Signed by a key that was replaced before it went: the present one signs it, once.
+                if let Some(anew) = signed_anew(&record, vault) {
+                    vault.keystore().replace_record(&path, &anew.encode_to_vec()).map_err(|e| chain(&e))?;
+                    return Err(format!("the record {name} is signed anew: {why}"));
+                }
+                // One bad record holds up no other.
+                fs::rename(&path, path.with_extension("refused")).map_err(|e| e.to_string())?;
+                let what = format!("the record {name} is not taken into the directory: {why}");
+                link.alarm(what, bytes.into()).await.map_err(|e| chain(&e))?;
             }
             Err(_) => return Err(format!("the record {name} is not published yet")),
         }
     }
     Ok(())
+}
+
+/// A KEY record by the office's present signing key, when it is by another one and the office is unlocked.
+fn signed_anew(record: &wire::DirectoryRecord, vault: &Vault) -> Option<wire::DirectoryRecord> {
+    let Some(Record::Key(key)) = &record.record else { return None };
+    let keys = vault.office().ok()?;
+    let signature = keys.signing.sign(PayloadType::KeyRecord, &key.key);
+    if key.office_signature.as_ref() == Some(&signature) {
+        return None;
+    }
+    let key = wire::KeyRecord { key: key.key.clone(), office_signature: Some(signature) };
+    Some(wire::DirectoryRecord { record: Some(Record::Key(key)) })
 }

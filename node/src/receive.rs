@@ -68,7 +68,9 @@ impl ReceiptKey {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = key;
     }
 
-    fn sign(&self, statement: &Bytes) -> wire::Signature {
+    /// Signs DELIVERED.
+    #[must_use]
+    pub fn sign(&self, statement: &Bytes) -> wire::Signature {
         self.0.read().unwrap_or_else(PoisonError::into_inner).sign(PayloadType::Delivered, statement)
     }
 }

@@ -13,12 +13,12 @@ use liaison_proto::{
     entropy::Entropy,
     ids::OfficeId,
     office::Office,
-    sign::PayloadType,
+    sign::{PayloadType, SigningKey},
     wire::{self, directory_record::Record},
 };
 use tokio::sync::watch;
 
-use crate::keystore::{Keystore, KeystoreError, OfficeKeys, OfficerKey};
+use crate::keystore::{KeyPair, Keystore, KeystoreError, OfficeKeys, OfficerKey};
 
 struct Session {
     officer: Arc<OfficerKey>,
@@ -75,12 +75,16 @@ impl Vault {
     /// # Errors
     /// [`KeystoreError`].
     pub fn unlock(&self, uid: PeerUid, officer: &str, passphrase: &[u8]) -> Result<UnixMillis, KeystoreError> {
+        // A turn of its own: keys that are replaced meanwhile would make a session of the ones before.
+        let change = self.keystore.begin_change()?;
         let (office, officer) = self.keystore.unlock(officer, passphrase)?;
+        let officer = self.keystore.refresh(&office, officer)?;
         let until = self.clock.now().plus(self.session_ms);
         let mut unlocked = self.lock_state();
         unlocked.office.get_or_insert_with(|| Arc::new(office));
         unlocked.sessions.insert(uid, Session { officer: Arc::new(officer), until });
         drop(unlocked);
+        drop(change);
         self.changed.send_modify(|n| *n += 1);
         Ok(until)
     }
@@ -91,11 +95,11 @@ impl Vault {
     /// [`RotateError`].
     pub fn rotate(&self, office: OfficeId, entropy: &dyn Entropy) -> Result<usize, RotateError> {
         let now = self.clock.now();
-        // Held throughout: two rotations at once would lose one's keys.
-        let mut unlocked = self.lock_state();
-        let keys = unlocked.office.clone().ok_or(Locked)?;
+        // Held throughout: two changes at once would lose one's keys.
+        let _change = self.keystore.begin_change()?;
+        let keys = self.office()?;
         let (rotated, published) = self.keystore.rotate(&keys, now, entropy)?;
-        unlocked.office = Some(Arc::new(rotated));
+        self.go_on_with(rotated);
         for (position, key) in published.iter().enumerate() {
             let record = wire::EncryptionKey {
                 version: 1,
@@ -111,39 +115,59 @@ impl Vault {
             let record = wire::DirectoryRecord { record: Some(record) };
             self.keystore.to_publish(&format!("{:015}-{position}", now.0), &record.encode_to_vec())?;
         }
-        drop(unlocked);
         self.changed.send_modify(|n| *n += 1);
         Ok(published.len())
+    }
+
+    /// Goes on with changed keys, unless the office was locked meanwhile.
+    fn go_on_with(&self, keys: OfficeKeys) {
+        if let Some(office) = &mut self.lock_state().office {
+            *office = Arc::new(keys);
+        }
     }
 
     /// Makes the office's next signing and receipt key, and the record for the country's authority to sign.
     ///
     /// # Errors
     /// [`RotateError`].
-    pub fn prepare_next(&self, current: &Office, entropy: &dyn Entropy) -> Result<wire::Office, RotateError> {
-        let mut unlocked = self.lock_state();
-        let keys = unlocked.office.clone().ok_or(Locked)?;
-        let (keys, request) = self.keystore.prepare_next(&keys, current, entropy)?;
-        unlocked.office = Some(Arc::new(keys));
+    pub fn prepare_next(
+        &self,
+        current: &Office,
+        fresh: bool,
+        entropy: &dyn Entropy,
+    ) -> Result<wire::Office, RotateError> {
+        let _change = self.keystore.begin_change()?;
+        let keys = self.office()?;
+        let (keys, request) = self.keystore.prepare_next(&keys, current, fresh, entropy)?;
+        self.go_on_with(keys);
         Ok(request)
     }
 
-    /// Goes on with the next signing key, which the directory has; false while the office is locked.
+    /// Goes on with the keys of the office's next record, which the directory has. Returns the receipt key, and whether
+    /// the signing key is in use, too: not while the office is locked.
     ///
     /// # Errors
-    /// [`RotateError`].
-    pub fn adopt_signing(&self, entropy: &dyn Entropy) -> Result<bool, RotateError> {
+    /// [`KeystoreError`].
+    pub fn adopt(&self, next: &KeyPair, entropy: &dyn Entropy) -> Result<(SigningKey, bool), KeystoreError> {
+        let _change = self.keystore.begin_change()?;
+        let receipt = self.keystore.adopt_receipt(next)?;
+        let Ok(keys) = self.office() else { return Ok((receipt, false)) };
+        let keys = self.keystore.adopt_signing(&keys, next, entropy)?;
         let mut unlocked = self.lock_state();
-        let Some(keys) = unlocked.office.clone() else { return Ok(false) };
-        let keys = self.keystore.adopt_signing(&keys, entropy)?;
-        for session in unlocked.sessions.values_mut() {
-            let credential = self.keystore.credential(&session.officer.officer_id)?;
-            session.officer = Arc::new(OfficerKey { credential, ..OfficerKey::clone(&session.officer) });
+        if let Some(office) = &mut unlocked.office {
+            *office = Arc::new(keys);
         }
-        unlocked.office = Some(Arc::new(keys));
+        // One whose slot cannot be read unlocks again.
+        unlocked.sessions.retain(|_, session| match self.keystore.credential(&session.officer.officer_id) {
+            Ok(credential) => {
+                session.officer = Arc::new(OfficerKey { credential, ..OfficerKey::clone(&session.officer) });
+                true
+            }
+            Err(_) => false,
+        });
         drop(unlocked);
         self.changed.send_modify(|n| *n += 1);
-        Ok(true)
+        Ok((receipt, true))
     }
 
     /// Gives an officer a new credential; with their passphrase also a new key of their own.
@@ -157,8 +181,8 @@ impl Vault {
         entropy: &dyn Entropy,
     ) -> Result<(), RotateError> {
         let now = self.clock.now();
-        let mut unlocked = self.lock_state();
-        let keys = unlocked.office.clone().ok_or(Locked)?;
+        let _change = self.keystore.begin_change()?;
+        let keys = self.office()?;
         let (key, credential) = match passphrase {
             None => (None, self.keystore.renew_credential(&keys, officer, now)?),
             Some(passphrase) => {
@@ -166,6 +190,7 @@ impl Vault {
                 (Some(key), credential)
             }
         };
+        let mut unlocked = self.lock_state();
         for session in unlocked.sessions.values_mut().filter(|session| session.officer.officer_id == officer) {
             let mut renewed = OfficerKey { credential: credential.clone(), ..OfficerKey::clone(&session.officer) };
             if let Some(key) = &key {

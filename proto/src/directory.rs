@@ -32,6 +32,8 @@ pub struct Directory {
     charter: Charter,
     size: u64,
     time: UnixMillis,
+    /// Time of every entry: a key's overlap is never shorter by a later clock, nor longer by an earlier one.
+    times: Vec<UnixMillis>,
     offices: BTreeMap<OfficeId, OfficeHistory>,
     /// SHA-256 of every revocation: an old one cannot be entered again after the office was enrolled anew.
     revocations: BTreeSet<[u8; 32]>,
@@ -41,7 +43,14 @@ impl Directory {
     /// The empty directory of a charter.
     #[must_use]
     pub const fn new(charter: Charter) -> Self {
-        Self { charter, size: 0, time: UnixMillis(i64::MIN), offices: BTreeMap::new(), revocations: BTreeSet::new() }
+        Self {
+            charter,
+            size: 0,
+            time: UnixMillis(i64::MIN),
+            times: Vec::new(),
+            offices: BTreeMap::new(),
+            revocations: BTreeSet::new(),
+        }
     }
 
     /// The charter in force.
@@ -100,6 +109,7 @@ impl Directory {
             Record::Policy(_) => return Err(RecordError::Unsupported),
         }
         self.size += 1;
+        self.times.push(at);
         Ok(())
     }
 
@@ -132,8 +142,13 @@ impl Directory {
 
     fn apply_key(&mut self, record: &wire::KeyRecord, at: UnixMillis) -> Result<(), RecordError> {
         let claimed = PublishedKey::claimed_office(record)?;
-        let signing_keys = self.signing_keys(claimed, self.size, at).ok_or(RecordError::NotEnrolled)?;
-        let key = PublishedKey::verify(record, &signing_keys)?;
+        // By the newest record alone: what a replaced key enters here would outlive its overlap.
+        let signing_key = self.office(claimed, self.size).ok_or(RecordError::NotEnrolled)?.signing_key;
+        let key = PublishedKey::verify(record, &signing_key.into())?;
+        // One that begins later would supersede the office's own at that time.
+        if key.not_before > at.plus(limits::KEY_AHEAD_DAYS * DAY_MS) {
+            return Err(RecordError::Malformed);
+        }
         let history = self.offices.entry(key.office).or_default();
         if history.keys.iter().any(|(_, known)| known.sha256 == key.sha256) {
             return Err(RecordError::Repeated);
@@ -173,34 +188,40 @@ impl Directory {
         (!revoked).then_some(record)
     }
 
-    /// The record in force at a size of the log, and the one before it while its keys are still good at `at`: for some
-    /// days after it was replaced, unless the office was revoked in between.
-    fn records_in_force(&self, office: OfficeId, size: u64, at: UnixMillis) -> Option<(&Office, Option<&Office>)> {
-        let record = self.office(office, size)?;
+    /// The record in force at a size of the log, and those before it whose keys are still good at `at`: for some days
+    /// after each was replaced, back to a revocation of the office. Nothing is judged at a time before the directory
+    /// that it is judged by.
+    fn records_in_force(&self, office: OfficeId, size: u64, at: UnixMillis) -> Option<Vec<&Office>> {
+        let mut good = vec![self.office(office, size)?];
         let history = self.offices.get(&office)?;
-        let mut known = history.records.iter().rev().filter(|(index, ..)| *index < size);
-        let (_, replaced_at, _) = known.next()?;
-        let before = known.next().filter(|(before, ..)| {
+        let newest = size.checked_sub(1).and_then(|last| self.times.get(usize::try_from(last).ok()?));
+        let at = newest.map_or(at, |newest| at.max(*newest));
+        let known: Vec<_> = history.records.iter().filter(|(index, ..)| *index < size).collect();
+        for pair in known.windows(2).rev() {
+            let ((before, _, record), (_, replaced_at, _)) = (pair[0], pair[1]);
             let revoked =
                 history.revocations.iter().any(|(index, key)| (*before..size).contains(index) && key.is_none());
-            !revoked && at <= replaced_at.plus(limits::KEY_OVERLAP_DAYS * DAY_MS)
-        });
-        Some((record, before.map(|(.., before)| before)))
+            if revoked || at > replaced_at.plus(limits::KEY_OVERLAP_DAYS * DAY_MS) {
+                break;
+            }
+            good.push(record);
+        }
+        Some(good)
     }
 
-    /// The keys under which an office's header, credential, key record, RETRIEVED, CANNOT_OPEN or REWRAPPED verifies
+    /// The keys under which an office's header, credential, RETRIEVED, CANNOT_OPEN or REWRAPPED verifies
     /// that is judged by this size of the log at this time; none when the office is unknown or revoked.
     #[must_use]
     pub fn signing_keys(&self, office: OfficeId, size: u64, at: UnixMillis) -> Option<KeyRing> {
-        let (record, before) = self.records_in_force(office, size, at)?;
-        Some(KeyRing::new([Some(record), before].into_iter().flatten().map(|record| record.signing_key)))
+        let good = self.records_in_force(office, size, at)?;
+        Some(KeyRing::new(good.into_iter().map(|record| record.signing_key)))
     }
 
     /// The same for DELIVERED.
     #[must_use]
     pub fn receipt_keys(&self, office: OfficeId, size: u64, at: UnixMillis) -> Option<KeyRing> {
-        let (record, before) = self.records_in_force(office, size, at)?;
-        Some(KeyRing::new([Some(record), before].into_iter().flatten().map(|record| record.receipt_key)))
+        let good = self.records_in_force(office, size, at)?;
+        Some(KeyRing::new(good.into_iter().map(|record| record.receipt_key)))
     }
 
     /// The published key of this name, unless revoked, at a size of the log.

@@ -97,13 +97,18 @@ impl PrivateKey {
     /// # Errors
     /// When the file exists or cannot be written.
     pub fn write(&self, path: &Path, comment: &str) -> Result<(), KeyFileError> {
+        write_private(path, self.to_text(comment).as_bytes())
+            .map_err(|source| KeyFileError::Io { path: path.display().to_string(), source })
+    }
+
+    /// The text of a key file.
+    #[must_use]
+    pub fn to_text(&self, comment: &str) -> Zeroizing<String> {
         let secret = Zeroizing::new(match self {
             Self::Signing(key) => STANDARD.encode(key.seed()),
             Self::Decryption(key) => STANDARD.encode(key.secret()),
         });
-        let text = Zeroizing::new(format!("# {comment}\n{MAGIC} {} {}\n", self.kind(), *secret));
-        write_private(path, text.as_bytes())
-            .map_err(|source| KeyFileError::Io { path: path.display().to_string(), source })
+        Zeroizing::new(format!("# {comment}\n{MAGIC} {} {}\n", self.kind(), *secret))
     }
 
     /// Reads any private key.

@@ -51,6 +51,8 @@ pub const CREDENTIAL_DAYS: i64 = 90;
 /// Days for which the keys of an office's record stay good after a new record replaced it: what was signed before, and is
 /// still on its way, arrives. A revocation of the office ends it at once.
 pub const KEY_OVERLAP_DAYS: i64 = 7;
+/// Days by which an encryption key may be published before its validity begins.
+pub const KEY_AHEAD_DAYS: i64 = 1;
 /// Milliseconds by which an originator's clock may differ before the entry is marked.
 pub const CLOCK_SKEW_MS: i64 = 5 * 60 * 1000;
 /// Days a message id is remembered after creation or admission; what is created earlier is refused.

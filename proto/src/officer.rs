@@ -68,6 +68,18 @@ impl SignedCredential {
         wire::OfficerSignature { credential, credential_signature, signature: None }.encode_to_vec()
     }
 
+    /// Whether this key signed it.
+    #[must_use]
+    pub fn is_by(&self, office_key: &VerifyingKey) -> bool {
+        office_key.verify(PayloadType::OfficerCredential, &self.bytes, Some(&self.signature)).is_ok()
+    }
+
+    /// When it says that it runs out; nothing is verified.
+    #[must_use]
+    pub fn claimed_end(&self) -> UnixMillis {
+        UnixMillis(wire::OfficerCredential::decode(self.bytes.clone()).map_or(0, |found| found.not_after_ms))
+    }
+
     /// What the credential says of the officer's role; nothing is verified.
     #[must_use]
     pub fn claimed_role(&self) -> wire::Role {

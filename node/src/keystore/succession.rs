@@ -19,7 +19,7 @@ use liaison_proto::{
     wire,
 };
 
-use super::{Keystore, KeystoreError, NextKeys, OfficeKeys, SlotFile, io_error, replace};
+use super::{KeyPair, Keystore, KeystoreError, OfficeKeys, OfficerKey, SlotFile, io_error, replace};
 
 /// How far a new credential's validity begins before now: clocks differ.
 const BEFORE_MS: i64 = DAY_MS;
@@ -38,8 +38,8 @@ impl Keystore {
         Ok((path, slot))
     }
 
-    /// Makes the office's next signing and receipt key, or takes those that were made and are not in the directory yet.
-    /// Returns the keys with them, and the record for the country's authority to sign.
+    /// Makes the office's next signing and receipt key, or takes those that were made and are not in the directory yet,
+    /// unless `fresh` ones are wanted. Returns the keys with them, and the record for the country's authority to sign.
     ///
     /// # Errors
     /// [`KeystoreError`].
@@ -47,74 +47,123 @@ impl Keystore {
         &self,
         keys: &OfficeKeys,
         current: &Office,
+        fresh: bool,
         entropy: &dyn Entropy,
     ) -> Result<(OfficeKeys, wire::Office), KeystoreError> {
-        let path = self.next_receipt_path();
-        if !path.exists() {
-            PrivateKey::Signing(SigningKey::generate(entropy)).write(&path, "the office's next receipt key")?;
-        }
-        let receipt = PrivateKey::read_signing(&path)?.verifying_key();
-        let next = keys.next_signing.clone().unwrap_or_else(|| SigningKey::generate(entropy));
-        let keys = OfficeKeys { next_signing: Some(next.clone()), ..keys.clone() };
-        self.write_office(&keys, entropy)?;
-        self.write_public(&keys)?;
+        let made = self.public_keys()?.next.filter(|next| !fresh && self.has_next(keys, next));
+        let (keys, next) = match made {
+            Some(next) => (keys.clone(), next),
+            None => self.make_next(keys, entropy)?,
+        };
         let request = wire::Office {
             version: 1,
             office: current.id.to_string(),
-            names: current.names.clone().into_iter().collect(),
+            names: current.names.clone(),
             gate: current.gate.clone().unwrap_or_default(),
-            signing_key: Bytes::copy_from_slice(next.verifying_key().as_bytes()),
-            receipt_key: Bytes::copy_from_slice(receipt.as_bytes()),
+            signing_key: Bytes::copy_from_slice(&next.signing),
+            receipt_key: Bytes::copy_from_slice(&next.receipt),
             serial: current.serial + 1,
             previous_sha256: Bytes::copy_from_slice(&current.sha256),
         };
         Ok((keys, request))
     }
 
-    /// Public halves of the next keys, for `public.json`: what is not made yet, or in use already, is not next.
-    pub(super) fn next_public(&self, keys: &OfficeKeys) -> Result<Option<NextKeys>, KeystoreError> {
-        let Some(next) = &keys.next_signing else { return Ok(None) };
-        let path = self.next_receipt_path();
-        // In use already when the office was locked while the directory took the record.
-        let receipt = if path.exists() { PrivateKey::read_signing(&path)? } else { self.receipt_key()? };
-        let (signing, receipt) = (*next.verifying_key().as_bytes(), *receipt.verifying_key().as_bytes());
-        Ok(Some(NextKeys { signing, receipt }))
+    /// Whether both private halves are here.
+    fn has_next(&self, keys: &OfficeKeys, next: &KeyPair) -> bool {
+        let receipt = PrivateKey::read_signing(&self.next_receipt_path());
+        keys.next_signing.as_ref().is_some_and(|key| key.verifying_key().as_bytes() == &next.signing)
+            && receipt.is_ok_and(|key| key.verifying_key().as_bytes() == &next.receipt)
     }
 
-    /// Goes on with the next receipt key; none when there is no next one.
+    fn make_next(&self, keys: &OfficeKeys, entropy: &dyn Entropy) -> Result<(OfficeKeys, KeyPair), KeystoreError> {
+        let (signing, receipt) = (SigningKey::generate(entropy), SigningKey::generate(entropy));
+        let next =
+            KeyPair { signing: *signing.verifying_key().as_bytes(), receipt: *receipt.verifying_key().as_bytes() };
+        let text = PrivateKey::Signing(receipt).to_text("the office's next receipt key");
+        replace(&self.next_receipt_path(), text.as_bytes())?;
+        let keys = OfficeKeys { next_signing: Some(signing), ..keys.clone() };
+        self.write_office(&keys, entropy)?;
+        // Last: until it says so there are no next keys, whatever lies there.
+        let mut public = self.public_keys()?;
+        if public.ordered.is_empty() {
+            public.ordered.push(KeyPair { signing: public.signing, receipt: public.receipt });
+        }
+        public.ordered.push(next);
+        public.next = Some(next);
+        self.replace_public(&public)?;
+        Ok((keys, next))
+    }
+
+    /// Goes on with the receipt key of the next record, which the directory has, and returns it.
     ///
     /// # Errors
-    /// [`KeystoreError`].
-    pub fn adopt_receipt(&self) -> Result<Option<SigningKey>, KeystoreError> {
-        let path = self.next_receipt_path();
-        if !path.exists() {
-            return Ok(None);
+    /// [`KeystoreError`]; nothing is changed when the key that lies there is another one.
+    pub fn adopt_receipt(&self, next: &KeyPair) -> Result<SigningKey, KeystoreError> {
+        let present = self.receipt_key()?;
+        if present.verifying_key().as_bytes() == &next.receipt {
+            return Ok(present);
         }
+        let path = self.next_receipt_path();
         let key = PrivateKey::read_signing(&path)?;
+        if key.verifying_key().as_bytes() != &next.receipt {
+            return Err(KeystoreError::Malformed(path));
+        }
         let mut public = self.public_keys()?;
-        // First: a crash in between leaves a key that is known under both names.
-        public.former.push(public.receipt);
-        public.receipt = *key.verifying_key().as_bytes();
+        public.receipt = next.receipt;
         self.replace_public(&public)?;
         fs::rename(&path, self.directory.join("receipt.key")).map_err(io_error(&path))?;
         fs::File::open(&self.directory).and_then(|d| d.sync_all()).map_err(io_error(&self.directory))?;
-        Ok(Some(key))
+        Ok(key)
     }
 
-    /// Goes on with the next signing key, and signs every officer's credential with it.
+    /// Goes on with the signing key of the next record, which the directory has, and signs every officer's credential
+    /// with it. A slot that cannot be read is that officer's trouble, and tried again when the officer unlocks.
     ///
     /// # Errors
     /// [`KeystoreError`].
-    pub fn adopt_signing(&self, keys: &OfficeKeys, entropy: &dyn Entropy) -> Result<OfficeKeys, KeystoreError> {
-        let signing = keys.next_signing.clone().unwrap_or_else(|| keys.signing.clone());
-        // Credentials first: one by the next key with the key before at rest is good in the days of overlap.
-        for officer in self.officers()? {
-            self.issue(&officer, &signing, |_| {})?;
-        }
+    pub fn adopt_signing(
+        &self,
+        keys: &OfficeKeys,
+        next: &KeyPair,
+        entropy: &dyn Entropy,
+    ) -> Result<OfficeKeys, KeystoreError> {
+        let is_next = |key: &&SigningKey| key.verifying_key().as_bytes() == &next.signing;
+        // In use already when the last turn was cut short.
+        let signing = keys.next_signing.iter().chain([&keys.signing]).find(is_next).cloned();
+        let signing = signing.ok_or_else(|| KeystoreError::Malformed(self.directory.join("office.sealed")))?;
         let keys = OfficeKeys { signing, next_signing: None, ..keys.clone() };
         self.write_office(&keys, entropy)?;
-        self.write_public(&keys)?;
+        for officer in self.officers()? {
+            if let Err(error) = self.issue(&officer, &keys.signing, |_| {}) {
+                tracing::error!(%error, "an officer's credential was not signed anew");
+            }
+        }
+        let mut public = self.public_keys()?;
+        (public.signing, public.next) = (next.signing, None);
+        self.replace_public(&public)?;
         Ok(keys)
+    }
+
+    /// Signs an officer's credential anew when it is not by the office's present key: its slot was out of the way when
+    /// the key was replaced.
+    ///
+    /// # Errors
+    /// [`KeystoreError`].
+    pub fn refresh(&self, keys: &OfficeKeys, officer: OfficerKey) -> Result<OfficerKey, KeystoreError> {
+        if officer.credential.is_by(&keys.signing.verifying_key()) {
+            return Ok(officer);
+        }
+        let credential = self.issue(&officer.officer_id, &keys.signing, |_| {})?;
+        Ok(OfficerKey { credential, ..officer })
+    }
+
+    /// Every officer with the credential in the slot; those that cannot be read are left out.
+    ///
+    /// # Errors
+    /// When the slots cannot be listed.
+    pub fn credentials(&self) -> Result<Vec<(String, SignedCredential)>, KeystoreError> {
+        let read = |officer: String| Some((officer.clone(), self.credential(&officer).ok()?));
+        Ok(self.officers()?.into_iter().filter_map(read).collect())
     }
 
     /// An officer's credential.

@@ -1,11 +1,15 @@
 //! New keys: of the office, by its country's authority, and of its officers.
 
+use std::sync::Arc;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use liaison_link::local::PeerUid;
 use liaison_proto::{
     ProtoMessage as _,
+    entropy::Entropy,
     failure::chain,
     office::Office,
+    officer::SignedCredential,
     refusal::{Refusal, RefusalCode},
     wire::{self, Role, directory_record::Record},
 };
@@ -13,8 +17,10 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::{Failure, LocalApi};
-use crate::keystore::KeystoreError;
-use crate::vault::RotateError;
+use crate::{
+    keystore::{KeyPair, KeystoreError},
+    vault::{RotateError, Vault},
+};
 
 fn refused(code: RefusalCode, detail: impl Into<String>) -> Failure {
     Refusal::new(code, detail).into()
@@ -33,22 +39,37 @@ impl From<RotateError> for Failure {
 }
 
 impl LocalApi {
+    /// Does something with keys that takes a while by design, off the threads that serve messages.
+    async fn with_vault<T: Send + 'static>(
+        &self,
+        what: impl FnOnce(&Vault, &dyn Entropy) -> Result<T, RotateError> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let (vault, entropy) = (Arc::clone(&self.vault), Arc::clone(&self.composer.entropy));
+        let done = tokio::task::spawn_blocking(move || what(&vault, entropy.as_ref())).await;
+        Ok(done.map_err(|e| Failure::Failed(e.to_string()))??)
+    }
+
     /// New encryption keys.
-    pub(super) fn rotate_keys(&self, uid: PeerUid) -> Result<Value, Failure> {
+    pub(super) async fn rotate_keys(&self, uid: PeerUid) -> Result<Value, Failure> {
         self.vault.officer(uid)?;
-        let made = self.vault.rotate(self.office, self.composer.entropy.as_ref())?;
+        let office = self.office;
+        let made = self.with_vault(move |vault, entropy| vault.rotate(office, entropy)).await?;
         Ok(json!({"new_keys": made}))
     }
 
     /// New signing and receipt keys: what the country's authority is to sign.
-    pub(super) fn renew_office_keys(&self, uid: PeerUid) -> Result<Value, Failure> {
+    pub(super) async fn renew_office_keys(&self, uid: PeerUid, fresh: bool) -> Result<Value, Failure> {
         self.vault.officer(uid)?;
-        let current = {
-            let directory = self.directory.directory();
-            directory.office(self.office, directory.size()).cloned()
-        };
-        let missing = || refused(RefusalCode::UnknownOriginator, "the directory has no valid record of this office");
-        let request = self.vault.prepare_next(&current.ok_or_else(missing)?, self.composer.entropy.as_ref())?;
+        let own = self.vault.keystore().public_keys().map_err(|e| Failure::Failed(chain(&e)))?;
+        if own.next.is_some_and(|next| self.directory.has_next(self.office, &next)) {
+            let detail = "the directory has the office's next keys, and they are not in use yet; look at the status";
+            return Err(refused(RefusalCode::Unavailable, detail));
+        }
+        // Also of an office that was revoked: a new record enrols it again.
+        let current = self.directory.directory().records(self.office).last().cloned();
+        let missing = || refused(RefusalCode::UnknownOriginator, "the directory has no record of this office");
+        let current = current.ok_or_else(missing)?;
+        let request = self.with_vault(move |vault, entropy| vault.prepare_next(&current, fresh, entropy)).await?;
         Ok(json!({"serial": request.serial, "request": STANDARD.encode(request.encode_to_vec())}))
     }
 
@@ -60,24 +81,28 @@ impl LocalApi {
         let decoded =
             wire::DirectoryRecord::decode(bytes.as_slice()).map_err(|_| bad("it is not a directory record"))?;
         let Some(Record::Office(signed)) = &decoded.record else { return Err(bad("it is not an office record")) };
-        let office = {
+        let (office, last) = {
             let directory = self.directory.directory();
             let country = directory.charter().country(self.office.country());
             let authority = country.ok_or_else(|| bad("the charter does not have this country"))?.authority;
-            Office::verify(signed, &authority).map_err(|e| bad(&e.to_string()))?
+            let last = directory.records(self.office).last().map(|last| (last.serial, last.sha256));
+            (Office::verify(signed, &authority).map_err(|e| bad(&e.to_string()))?, last)
         };
         let own = self.vault.keystore().public_keys().map_err(|e| Failure::Failed(chain(&e)))?;
-        let keys = [office.signing_key, office.receipt_key];
-        if office.id != self.office || !keys.iter().all(|key| own.knows(key.as_bytes())) {
-            return Err(bad("it is of another office, or names keys that this node does not have"));
+        let named = KeyPair { signing: *office.signing_key.as_bytes(), receipt: *office.receipt_key.as_bytes() };
+        if office.id != self.office || own.next != Some(named) {
+            return Err(bad("it is of another office, or does not name the office's next keys"));
+        }
+        if last != office.previous_sha256.map(|before| (office.serial - 1, before)) {
+            return Err(bad("it does not follow the office's newest record; make the request again"));
         }
         let kept = self.vault.keystore().to_publish(&format!("office-{:06}", office.serial), &bytes);
         kept.map_err(|e| Failure::Failed(chain(&e)))?;
         Ok(json!({"serial": office.serial}))
     }
 
-    /// A new credential, and with the officer's passphrase a new key. An officer renews their own while it is valid;
-    /// a supervisor or administrator anybody's.
+    /// A new credential, and with the officer's passphrase a new key. An officer renews their own while it is valid, and
+    /// when no supervisor or administrator has a valid one; those renew anybody's.
     pub(super) async fn renew_officer(
         &self,
         uid: PeerUid,
@@ -85,27 +110,30 @@ impl LocalApi {
         passphrase: Option<Zeroizing<String>>,
     ) -> Result<Value, Failure> {
         let asking = self.vault.officer(uid)?;
-        let may = asking.officer_id == officer
-            || matches!(asking.credential.claimed_role(), Role::Supervisor | Role::Administrator);
-        if !may {
+        let leads =
+            |credential: &SignedCredential| matches!(credential.claimed_role(), Role::Supervisor | Role::Administrator);
+        let own = asking.officer_id == officer;
+        if !own && !leads(&asking.credential) {
             return Err(refused(RefusalCode::NotPermitted, "another officer's credential is renewed by a supervisor"));
         }
-        let own_is_valid = {
+        let now = self.composer.clock.now();
+        let is_valid = |credential: &SignedCredential| {
             let directory = self.directory.directory();
-            let now = self.composer.clock.now();
             let keys = directory.signing_keys(self.office, directory.size(), now);
-            keys.is_some_and(|keys| asking.credential.verify(self.office, &keys, now).is_ok())
+            keys.is_some_and(|keys| credential.verify(self.office, &keys, now).is_ok())
         };
-        if !own_is_valid {
+        // Where nobody is left who could renew it, the office's own word is enough: whoever unlocked it has its key.
+        let others = self.vault.keystore().credentials().map_err(|e| Failure::Failed(chain(&e)))?;
+        let somebody =
+            others.iter().any(|(other, found)| *other != asking.officer_id && leads(found) && is_valid(found));
+        if !is_valid(&asking.credential) && (!own || somebody) {
             return Err(refused(RefusalCode::NotPermitted, "your own credential has run out; ask a supervisor"));
         }
-        let (vault, entropy) = (std::sync::Arc::clone(&self.vault), std::sync::Arc::clone(&self.composer.entropy));
         let name = officer.clone();
-        // Deriving the key takes a fraction of a second by design.
-        let renewed = tokio::task::spawn_blocking(move || {
-            vault.renew_officer(&name, passphrase.as_ref().map(|text| text.as_bytes()), entropy.as_ref())
-        });
-        renewed.await.map_err(|e| Failure::Failed(e.to_string()))??;
+        self.with_vault(move |vault, entropy| {
+            vault.renew_officer(&name, passphrase.as_ref().map(|text| text.as_bytes()), entropy)
+        })
+        .await?;
         Ok(json!({"officer": officer}))
     }
 }

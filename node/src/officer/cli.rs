@@ -105,6 +105,9 @@ enum Command {
         /// File to write for the authority.
         #[arg(long, short)]
         output: PathBuf,
+        /// Make other keys than those that were made and are not in the directory yet.
+        #[arg(long)]
+        fresh: bool,
     },
     /// Publishes the office's next record, as your country's authority signed it.
     Publish {
@@ -234,7 +237,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::RotateKeys => ask(json!({"op": "rotate-keys"}), |answer| {
             format!("{} new encryption keys; they are published when the broker is reached\n", answer["new_keys"])
         }),
-        Command::RenewOfficeKeys { output } => keys::renew_office(&socket, json, &output),
+        Command::RenewOfficeKeys { output, fresh } => keys::renew_office(&socket, json, &output, fresh),
         Command::Publish { file } => keys::publish(&socket, json, &file),
         Command::RenewOfficer { officer, new_key, passphrase_file } => {
             let file = passphrase_file.as_deref();

@@ -8,8 +8,8 @@ use serde_json::json;
 use super::answer;
 
 /// Writes the office's next record for its authority to sign.
-pub(super) fn renew_office(socket: &Path, json: bool, output: &Path) -> ExitCode {
-    answer::write_field(socket, json, &json!({"op": "renew-office-keys"}), "request", output)
+pub(super) fn renew_office(socket: &Path, json: bool, output: &Path, fresh: bool) -> ExitCode {
+    answer::write_field(socket, json, &json!({"op": "renew-office-keys", "fresh": fresh}), "request", output)
 }
 
 /// Hands the signed record to the node.

@@ -21,7 +21,7 @@ use liaison_tests::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{Forger, alarms, code, connect, directory, missing_numbers, world};
+use crate::support::{Forger, alarms, charter, code, connect, directory, missing_numbers, world};
 
 const LAO_CAI: &str = "VN-BLO-LCA";
 const HEKOU: &str = "CN-BLO-HKO";
@@ -60,6 +60,8 @@ fn signing_and_receipt_keys_are_replaced_with_messages_in_flight() {
     world.stop_node(HEKOU).unwrap();
     sent.push(world.office(LAO_CAI).sends(samples::ROUTINE).unwrap());
     assert!(world.office(LAO_CAI).sees(&sent[1], &["ACCEPTED"]));
+    // A slot that nobody can read stands in nobody's way.
+    fs::write(world.path(&format!("{LAO_CAI}/keystore/slots/OLD.slot")), "not a slot").unwrap();
     renew_office_keys(&world, LAO_CAI);
     let adopted = || public_keys(&world, LAO_CAI)["signing"] != before["signing"];
     assert!(eventually(adopted), "{:?}", world.office(LAO_CAI).ask(&json!({"op": "status"})));
@@ -145,6 +147,48 @@ fn officers_get_new_credentials_and_keys_while_messages_are_on_their_way() {
     }
 }
 
+/// Promise 9: a record that the office did not order is an alarm, also one that brings keys of its own back; and an office
+/// that was revoked can ask for the record that enrols it again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn promise_9_an_office_is_alarmed_by_records_that_it_did_not_order() {
+    let (_directory, world) = world(&[LAO_CAI]);
+    world.office(LAO_CAI).unlocks().unwrap();
+    let before = public_keys(&world, LAO_CAI);
+    renew_office_keys(&world, LAO_CAI);
+    assert!(eventually(|| public_keys(&world, LAO_CAI)["signing"] != before["signing"]));
+    assert_eq!(alarms(&world, LAO_CAI), json!([]));
+    let publish = async |record: wire::DirectoryRecord| {
+        let mut directory = wire::directory_client::DirectoryClient::new(connect(&world, "offices/VN-BLO-MBA"));
+        directory.publish(wire::PublishRequest { record: Some(record), seen_size: 0 }).await.unwrap();
+    };
+    let mirrored = || {
+        liaison_log::mirror::Mirror::open(
+            std::sync::Arc::new(liaison_log::disk::OsDisk::new(world.path(&format!("{LAO_CAI}/directory")))),
+            charter(&world).directory_log().clone(),
+            1000,
+        )
+    };
+    let mut state = Directory::new(charter(&world));
+    mirrored().unwrap().entries().iter().for_each(|entry| state.apply_leaf(entry).unwrap());
+    let forger = Forger::new(&world, LAO_CAI);
+    let mut record = next_record(&world, state.office(forger.office, state.size()).unwrap(), &forger.signing);
+    let Some(Record::Office(office)) = &mut record.record else { panic!("not an office record") };
+    let mut former = wire::Office::decode(office.office.clone()).unwrap();
+    former.receipt_key = Bytes::copy_from_slice(forger.receipt.verifying_key().as_bytes());
+    office.office = former.encode_to_vec().into();
+    let authority = PrivateKey::read_signing(world.path("charter/countries/VN/authority.key").as_ref()).unwrap();
+    office.authority_signature = Some(authority.sign(PayloadType::OfficeRecord, &office.office));
+    publish(record).await;
+    let alarmed = |part: &str| alarms(&world, LAO_CAI).to_string().contains(part);
+    assert!(eventually(|| alarmed("did not order")), "its own former keys were brought back, and nobody was told");
+    publish(revocation(&world, LAO_CAI)).await;
+    assert!(eventually(|| alarms(&world, LAO_CAI).as_array().unwrap().len() == 1), "one thing is told once");
+    let revoked = || world.office(LAO_CAI).ask(&json!({"op": "status"})).unwrap()["directory_entries"].as_u64();
+    assert!(eventually(|| revoked() == Some(state.size() + 2)));
+    let answer = world.office(LAO_CAI).ask(&json!({"op": "renew-office-keys"})).unwrap();
+    assert_eq!(answer["serial"], 4, "a revoked office cannot ask for its record");
+}
+
 /// The next record of an office, with other keys, signed by its authority.
 fn next_record(world: &World, office: &Office, signing: &SigningKey) -> wire::DirectoryRecord {
     let authority = world.path(&format!("charter/countries/{}/authority.key", office.id.country()));
@@ -152,7 +196,7 @@ fn next_record(world: &World, office: &Office, signing: &SigningKey) -> wire::Di
     let record = wire::Office {
         version: 1,
         office: office.id.to_string(),
-        names: office.names.clone().into_iter().collect(),
+        names: office.names.clone(),
         gate: office.gate.clone().unwrap_or_default(),
         signing_key: Bytes::copy_from_slice(signing.verifying_key().as_bytes()),
         receipt_key: Bytes::copy_from_slice(SigningKey::generate(&OsEntropy).verifying_key().as_bytes()),
@@ -198,8 +242,16 @@ fn promise_9_a_replaced_key_is_good_for_its_days_of_overlap_and_a_revoked_one_fo
     assert!(good(&plain, &old, last) && good(&plain, &second, last), "the overlap is too short");
     assert!(!good(&plain, &old, last.plus(1)), "the replaced key is good for ever");
     assert!(plain.signing_keys(id, before, last.plus(1)).is_some(), "what was judged before stays judged");
-    plain.apply(&next_record(&world, &office(&plain), &third), now).unwrap();
-    assert!(good(&plain, &second, now) && !good(&plain, &old, now), "two records back is good");
+    // A further record shortens nobody's overlap, and lengthens none: each key has its own days.
+    let later = now.plus(3 * DAY_MS);
+    plain.apply(&next_record(&world, &office(&plain), &third), later).unwrap();
+    assert!(good(&plain, &old, last) && !good(&plain, &old, last.plus(1)));
+    let last_of_second = later.plus(limits::KEY_OVERLAP_DAYS * DAY_MS);
+    assert!(good(&plain, &second, last_of_second) && !good(&plain, &second, last_of_second.plus(1)));
+    // Whatever time an entry claims, it is not before the directory that it names.
+    let much_later = last_of_second.plus(DAY_MS);
+    plain.apply(&next_record(&world, &office(&plain), &third), much_later).unwrap();
+    assert!(!good(&plain, &old, now) && !good(&plain, &second, now), "an entry dated back makes an old key good");
 
     let mut revoked = directory(&world);
     revoked.apply(&revocation(&world, LAO_CAI), now).unwrap();

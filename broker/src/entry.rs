@@ -1,19 +1,16 @@
-//! One entry that is handed back: what is kept beside it, and how it gets into the log again.
+//! Entries as they are kept: what stands beside them, and how one that was lost gets into the log again.
 
 use liaison_log::{
     commit::{Moment, Sequenced},
     leaf::{Event as LeafEvent, ExchangeLeaf},
 };
 use liaison_proto::{
-    Bytes,
+    Bytes, ProtoMessage as _,
     envelope::UnverifiedEnvelope,
     ids::LogIndex,
     refusal::{Refusal, RefusalCode},
     sha256, wire,
 };
-
-use super::malformed;
-use crate::sequence::{rewrap_body, stored_body};
 
 /// An entry that is entered again as it was.
 #[derive(Clone, Debug)]
@@ -39,7 +36,7 @@ impl Restored {
 }
 
 /// What is kept beside an entry, when it is what the entry commits to.
-pub(super) fn kept_beside(leaf: &Bytes, kept: Option<wire::Envelope>) -> Result<Option<Bytes>, Refusal> {
+pub(crate) fn kept_beside(leaf: &Bytes, kept: Option<wire::Envelope>) -> Result<Option<Bytes>, Refusal> {
     let leaf = ExchangeLeaf::parse(leaf).map_err(|e| malformed(e.to_string()))?;
     let none = || malformed("what is kept beside the entry is missing");
     match leaf.event {
@@ -60,4 +57,20 @@ pub(super) fn kept_beside(leaf: &Bytes, kept: Option<wire::Envelope>) -> Result<
         }
         LeafEvent::Attested { .. } | LeafEvent::NonDelivery(_) => Ok(None),
     }
+}
+
+/// What is kept beside ACCEPTED: erasable side and body.
+pub(crate) fn stored_body(envelope: &wire::Envelope) -> Bytes {
+    let (erasable, body) = (envelope.erasable.clone(), envelope.body.clone());
+    wire::Envelope { erasable, body, ..wire::Envelope::default() }.encode_to_vec().into()
+}
+
+/// What is kept beside REWRAPPED: the one wrap.
+pub(crate) fn rewrap_body(wrap: Bytes) -> Bytes {
+    let erasable = Some(wire::ErasableSide { wraps: vec![wrap], ..wire::ErasableSide::default() });
+    wire::Envelope { erasable, ..wire::Envelope::default() }.encode_to_vec().into()
+}
+
+fn malformed(detail: impl Into<String>) -> Refusal {
+    Refusal::new(RefusalCode::MalformedEnvelope, detail)
 }
