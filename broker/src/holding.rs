@@ -6,6 +6,7 @@
 //! - The gate stays closed until everything held was entered, or is refused by the rules of the log that is whole.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -182,7 +183,7 @@ impl Holding {
         let position = journal.append(KIND_REQUEST, &[&request.encode_to_vec()])?;
         journal.take_unsynced().iter().try_for_each(|file| file.sync_data())?;
         inner.held.push(held(envelope.header(), position));
-        tracing::warn!(message = %envelope.header().core().message_id, "held, and delivered unproven");
+        tracing::warn!(message = %envelope.header().core().message_id, "held; delivered without a receipt to whoever is connected");
         self.gate.close(Reason::Held);
         Ok(())
     }
@@ -237,9 +238,13 @@ impl Holding {
         self.lock().settled += 1;
     }
 
-    /// How many are held.
+    /// How many are held for each office.
     #[must_use]
-    pub fn count(&self) -> usize {
-        self.lock().held.len()
+    pub fn waiting(&self) -> BTreeMap<OfficeId, usize> {
+        let mut waiting = BTreeMap::new();
+        for held in &self.lock().held {
+            held.to.iter().for_each(|to| *waiting.entry(*to).or_default() += 1);
+        }
+        waiting
     }
 }

@@ -190,7 +190,8 @@ impl Repair {
             self.shown(side, &checkpoint)?;
         }
         let mut unseen = self.unseen();
-        if unseen.remove(&office) && unseen.is_empty() {
+        unseen.remove(&office);
+        if unseen.is_empty() {
             self.gate.lift(Reason::Unconfirmed);
         }
         Ok(())
@@ -203,13 +204,7 @@ impl Repair {
         while !self.unseen().is_empty() && !self.heard.load(Ordering::SeqCst) {
             tokio::time::sleep(LOOK).await;
         }
-        let heard = async {
-            while !self.unseen().is_empty() {
-                tokio::time::sleep(LOOK).await;
-            }
-        };
-        let all = tokio::time::timeout(grace, heard).await.is_ok();
-        self.unseen().clear();
+        let all = tokio::time::timeout(grace, self.all_heard()).await.is_ok();
         self.gate.lift(Reason::Unconfirmed);
         !all
     }
@@ -259,6 +254,19 @@ impl Repair {
             tracing::error!(%error, "it could not be noted that entries are missing");
         }
         self.gate.close(reason);
+    }
+
+    /// Completes when every office was heard, however long that takes.
+    pub async fn all_heard(&self) {
+        while !self.unseen().is_empty() {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Whether nothing new is entered.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        !self.gate.is_open()
     }
 
     /// What is missing, per log.
@@ -418,8 +426,14 @@ impl Repair {
             problems.push("a log's key has signed two different logs: nothing new is entered".to_owned());
         }
         let unseen = self.unseen();
-        if self.gate.is_closed_for(Reason::Unconfirmed) && !unseen.is_empty() {
-            let offices: Vec<String> = unseen.iter().map(ToString::to_string).collect();
+        let offices: Vec<String> = unseen.iter().map(ToString::to_string).collect();
+        if !unseen.is_empty() && !self.gate.is_closed_for(Reason::Unconfirmed) {
+            problems.push(format!(
+                "the data directory was restored from a copy, and these offices have not shown what they know of the \
+                 logs; what is entered is marked UNWITNESSED until they have: {}",
+                offices.join(", ")
+            ));
+        } else if !unseen.is_empty() {
             problems.push(format!(
                 "the data directory is a copy: nothing new is entered until these offices have shown what they know, \
                  or the grace has passed: {}",

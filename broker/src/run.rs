@@ -346,7 +346,13 @@ async fn wait_for_offices(config: Config, repair: Arc<Repair>, gate: Arc<Gate>, 
     let grace = Duration::from_secs(u64::from(config.restored_grace_seconds));
     if repair.confirmed(grace).await {
         tracing::warn!("not every office has shown what it knows of the logs; what is entered is marked");
-        unwitnessed.store(true, Ordering::SeqCst);
+        let before = unwitnessed.swap(true, Ordering::SeqCst);
+        let repair = Arc::clone(&repair);
+        tokio::spawn(async move {
+            repair.all_heard().await;
+            tracing::info!("every office has shown what it knows of the logs");
+            unwitnessed.store(before, Ordering::SeqCst);
+        });
     }
     let mut changes = gate.changes();
     loop {

@@ -65,9 +65,13 @@ impl StatusSource {
     pub fn problems(&self) -> Vec<String> {
         let mut problems = self.recovered.clone();
         problems.extend(self.repair.problems());
-        match self.holding.count() {
-            0 => {}
-            held => problems.push(format!("{held} messages are held, and were delivered UNPROVEN")),
+        for (office, held) in self.holding.waiting() {
+            let there = if self.connections.has(&Party::Office(office)) {
+                "goes to it UNPROVEN"
+            } else {
+                "it is not connected"
+            };
+            problems.push(format!("{held} FLASH or URGENT held for {office} while the log is under repair: {there}"));
         }
         problems.extend(self.clock.problem());
         let available = self.available();

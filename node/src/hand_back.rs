@@ -23,6 +23,8 @@ use tonic::transport::Channel;
 use crate::{directory::DirectoryReplica, link::Link, retry::Backoff, store::StoreError};
 
 const CALL: Duration = Duration::from_secs(30);
+/// Between looks at a broker that takes nothing new.
+const CLOSED: Duration = Duration::from_secs(5);
 /// Longest stream of entries before it is looked again at what is missing.
 const WHOLE: Duration = Duration::from_secs(60 * 60);
 
@@ -53,6 +55,13 @@ pub async fn run(
                 }
                 if taken > 0 {
                     backoff.reset();
+                }
+                let waits = answer.closed && lost.is_empty();
+                let line = "the broker was restored and waits until every office has shown what it knows; FLASH and URGENT \
+                     go on unproven, the rest waits";
+                link.health.note("closed", waits.then(|| line.to_owned()));
+                if waits {
+                    pause = pause.min(CLOSED);
                 }
                 if !lost.is_empty() {
                     pause = backoff.pause(link.entropy.as_ref()).min(every);

@@ -25,7 +25,7 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// Alarms kept at most, each with an exhibit of at most a leaf: a cheating broker must not fill the disk.
+/// Alarms kept at most that nobody has seen, each with an exhibit of at most a leaf: a cheating broker must not fill the disk.
 const MOST_ALARMS: usize = 2_000;
 
 /// The connections to the broker, each made when it is first used.
@@ -85,7 +85,8 @@ impl Link {
         tracing::error!(%what, "alarm");
         let known = {
             let state = self.store.state();
-            state.alarms.len() >= MOST_ALARMS || state.alarms.iter().any(|alarm| alarm.what == what)
+            // What an officer has seen and happens again is told again.
+            state.unseen_alarms().count() >= MOST_ALARMS || state.unseen_alarms().any(|alarm| alarm.what == what)
         };
         if !known {
             let exhibit = exhibit.slice(..exhibit.len().min(limits::LEAF_BYTES));

@@ -23,6 +23,7 @@ use crate::{
     keystore::KeystoreError,
     log_view::LogView,
     open::Opener,
+    record::{AlarmsSeen, NodeRecord},
     store::Store,
     vault::{Locked, Vault},
     view,
@@ -116,6 +117,10 @@ enum Request {
         passphrase: Option<Zeroizing<String>>,
     },
     Alarms,
+    /// Alarms up to this time (milliseconds, as they are listed) were seen.
+    AlarmsSeen {
+        up_to_ms: i64,
+    },
 }
 
 /// Why a request was not done.
@@ -231,7 +236,7 @@ impl LocalApi {
                 let mut shown = newest(&messages, limit, |message| view::incoming(&state, message));
                 // What came without a receipt has no place in the order of the log, and is shown behind it.
                 if let Some(lines) = shown["messages"].as_array_mut() {
-                    lines.extend(state.unproven.values().map(view::unproven));
+                    lines.extend(state.unproven.values().map(|unproven| view::unproven(&state, unproven)));
                 }
                 Ok(shown)
             }
@@ -243,10 +248,20 @@ impl LocalApi {
             }
             Request::Show { message } => self.show(uid, find(&message)?),
             Request::Receipt { message } => self.receipt(find(&message)?),
+            Request::AlarmsSeen { up_to_ms } => {
+                let officer = self.vault.officer(uid)?.officer_id.clone();
+                let at_ms = self.composer.clock.now().0;
+                let record = NodeRecord::AlarmsSeen(AlarmsSeen { at_ms, officer, up_to_ms });
+                self.store.try_write(vec![record.into()]).await?;
+                Ok(json!({"unseen": self.store.state().unseen_alarms().count()}))
+            }
             Request::Alarms => {
                 let state = self.store.state();
-                let alarms =
-                    state.alarms.iter().rev().take(MOST).map(|a| json!({"at": a.at.to_string(), "what": a.what}));
+                let alarms = state.alarms.iter().rev().take(MOST).map(|a| {
+                    json!({
+                        "at": a.at.to_string(), "at_ms": a.at.0, "what": a.what, "seen_by": a.seen_by,
+                    })
+                });
                 Ok(json!({"alarms": alarms.collect::<Vec<_>>()}))
             }
         }
@@ -270,11 +285,12 @@ impl LocalApi {
             "to_submit": state.to_submit.len(),
             "to_confirm": state.to_state.len(),
             "to_open": state.to_open.len(),
+            "unproven": state.unproven.len(),
             "received": state.incoming.len(),
             "sent": state.outgoing.len(),
             "missing_numbers": missing,
             "to_download": state.to_download.len(),
-            "alarms": state.alarms.len(),
+            "alarms": state.unseen_alarms().count(),
             "problems": self.health.problems(),
         })
     }

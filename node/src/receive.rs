@@ -137,7 +137,7 @@ impl Receiver {
     /// # Errors
     /// [`StoreError::Stopped`].
     pub async fn run(self, lane: Lane) -> Result<(), StoreError> {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::of(lane);
         loop {
             let (credit, requests) = mpsc::channel(4);
             // Room for it was just made.

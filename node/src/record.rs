@@ -215,6 +215,20 @@ pub struct Alarm {
     pub exhibit: Bytes,
 }
 
+/// An officer has seen the alarms up to a time.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct AlarmsSeen {
+    /// Node time.
+    #[prost(int64, tag = "1")]
+    pub at_ms: i64,
+    /// The officer's id.
+    #[prost(string, tag = "2")]
+    pub officer: String,
+    /// Time of the newest alarm seen.
+    #[prost(int64, tag = "3")]
+    pub up_to_ms: i64,
+}
+
 /// One record.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "each variant is the struct of its name")]
@@ -235,6 +249,7 @@ pub enum NodeRecord {
     RewrapReceipted(RewrapReceipted),
     Unproven(Unproven),
     HeldByBroker(HeldByBroker),
+    AlarmsSeen(AlarmsSeen),
 }
 
 impl NodeRecord {
@@ -264,6 +279,7 @@ impl NodeRecord {
             Self::RewrapReceipted(r) => (14, bytes(r)),
             Self::Unproven(r) => (15, bytes(r)),
             Self::HeldByBroker(r) => (16, bytes(r)),
+            Self::AlarmsSeen(r) => (17, bytes(r)),
         }
     }
 
@@ -305,6 +321,6 @@ impl NodeRecord {
         }
         decode!(1 => Queued, 2 => Receipted, 3 => Refused, 4 => Arrived, 5 => Stated, 6 => StatementReceipted,
                 7 => Evidence, 8 => Checkpoint, 9 => Alarm, 10 => Gossip, 11 => Cancelled, 12 => Recovered, 13 => Downloaded,
-                14 => RewrapReceipted, 15 => Unproven, 16 => HeldByBroker)
+                14 => RewrapReceipted, 15 => Unproven, 16 => HeldByBroker, 17 => AlarmsSeen)
     }
 }

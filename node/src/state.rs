@@ -231,6 +231,8 @@ pub struct AlarmState {
     pub at: UnixMillis,
     /// What was noticed.
     pub what: String,
+    /// Which officer has seen it.
+    pub seen_by: Option<String>,
 }
 
 /// The state of a node.
@@ -299,6 +301,11 @@ impl State {
     pub fn received(&self, id: MessageId) -> Option<&Header> {
         let incoming = self.incoming.get(&id).map(|incoming| &incoming.header);
         incoming.or_else(|| self.unproven.get(&id).map(|unproven| &unproven.header))
+    }
+
+    /// Alarms that no officer has seen.
+    pub fn unseen_alarms(&self) -> impl Iterator<Item = &AlarmState> {
+        self.alarms.iter().filter(|alarm| alarm.seen_by.is_none())
     }
 
     /// Numbers that are missing below the highest one received, per channel.

@@ -35,6 +35,8 @@ use crate::{
 const LARGEST: Duration = Duration::from_secs(300);
 /// How long the broker may take to begin a stream.
 const BEGIN: Duration = Duration::from_secs(30);
+/// How long a lane lets more urgent ones go first: longer than their longest pause and a connection on a bad line.
+const HEAD_START: Duration = Duration::from_secs(3);
 /// How often it is looked whether held messages are to be submitted again, milliseconds.
 const HELD_LOOK_MS: i64 = 500;
 /// Envelopes under way in one stream: enough to fill a link, few enough to be read into memory.
@@ -46,9 +48,10 @@ const WINDOW: usize = 32;
 /// [`StoreError::Stopped`].
 pub async fn run(link: Link, lane: Lane) -> Result<(), StoreError> {
     let mut submitter = Submitter { link, lane, unreadable: Vec::new(), held: HashMap::new(), later: None };
-    let mut backoff = Backoff::default();
+    let mut backoff = Backoff::of(lane);
     loop {
         submitter.wait_for_work().await?;
+        submitter.let_pass().await?;
         let progress = submitter.stream().await?;
         if progress {
             backoff.reset();
@@ -91,7 +94,8 @@ impl Submitter {
             // What takes a message back follows it: alone it would be refused, and the message leave after all.
             let target = state.outgoing.get(id).and_then(|outgoing| withdraws(outgoing.header.core()));
             let follows = target.and_then(|target| state.outgoing.get(&target));
-            let early = follows.is_some_and(|target| target.submission == Submission::Queued);
+            let early = follows
+                .is_some_and(|target| target.submission == Submission::Queued && target.held_by_broker.is_none());
             let waits = self.held.get(id).is_some_and(|until| *until > Instant::now());
             !waits && !held && uploaded && !under_way && !early && !self.unreadable.contains(id)
         };
@@ -108,6 +112,30 @@ impl Submitter {
             }
             self.wait(&mut changes).await?;
         }
+    }
+
+    /// What is more urgent goes first, for a moment: after an outage all lanes connect at once, and whichever is first
+    /// would empty its whole queue before.
+    async fn let_pass(&self) -> Result<(), StoreError> {
+        let mut changes = self.link.store.changes();
+        let until = Instant::now() + HEAD_START;
+        let waits = || {
+            let state = self.link.store.state();
+            let now = self.link.clock.now();
+            let ahead = state.to_submit.range(..(self.lane, 0, MessageId::LOWEST));
+            let mut ready = ahead.filter(|(.., id)| self.link.uploads.are_done(&state, *id));
+            ready.any(|(.., id)| {
+                let outgoing = state.outgoing.get(id);
+                outgoing.is_some_and(|outgoing| outgoing.not_before <= now && outgoing.held_by_broker.is_none())
+            })
+        };
+        while waits() && Instant::now() < until {
+            tokio::select! {
+                changed = changes.changed() => changed.map_err(|_| StoreError::Stopped)?,
+                () = tokio::time::sleep_until(until) => {}
+            }
+        }
+        Ok(())
     }
 
     /// Until something changes: the store, the end of a hold, an upload.
@@ -237,7 +265,7 @@ impl Submitter {
             state.outgoing.get(&id).is_none_or(|outgoing| outgoing.held_by_broker.is_some())
         };
         if !noted {
-            tracing::warn!(message = %id, "the broker's log is under repair; it is delivered unproven");
+            tracing::warn!(message = %id, "the broker's log is under repair; it holds the message, which goes without a receipt");
             let message_id = Bytes::copy_from_slice(id.as_bytes());
             let record = HeldByBroker { message_id, at_ms: self.link.clock.now().0 };
             self.link.store.write(vec![NodeRecord::HeldByBroker(record).into()]).await?;

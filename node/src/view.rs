@@ -69,6 +69,13 @@ fn answer_of(state: &State, message: MessageId, office: OfficeId) -> Option<(&'s
         .max_by_key(|(named, _)| rank(named))
 }
 
+/// Whether an office has answered a message, in an answer that came without a receipt.
+fn unproven_answer(state: &State, message: MessageId, office: OfficeId) -> bool {
+    let replies = state.replies.get(&message).into_iter().flatten();
+    let mut unproven = replies.filter_map(|reply| Some(state.unproven.get(reply)?.header.core()));
+    unproven.any(|core| core.from == office && matches!(core.kind, Kind::Ack | Kind::Decline))
+}
+
 /// The answer of this office to a message: ACKED, or DECLINED, which an acknowledgement does not hide.
 #[must_use]
 pub fn own_answer(state: &State, message: MessageId) -> Option<&'static str> {
@@ -98,7 +105,10 @@ fn recipient_state(state: &State, outgoing: &Outgoing, office: OfficeId) -> &'st
     }
     let cannot_open = stated(StatementKind::CannotOpen) > said(&|said| *said == Said::Rewrapped);
     match &outgoing.submission {
-        Submission::Queued if outgoing.held_by_broker.is_some() => "UNPROVEN",
+        Submission::Queued if outgoing.held_by_broker.is_some() => {
+            let answered = unproven_answer(state, outgoing.header.core().message_id, office);
+            if answered { "ANSWERED" } else { "HELD" }
+        }
         Submission::Queued => "QUEUED",
         Submission::Cancelled => "TAKEN_BACK",
         // What a recipient signed weighs more than what the broker said.
@@ -193,9 +203,9 @@ pub fn incoming(state: &State, incoming: &Incoming) -> Value {
 
 /// A line of the inbox for a message that came without a receipt: who signed it is known, its place in the log is not.
 #[must_use]
-pub fn unproven(unproven: &UnprovenIncoming) -> Value {
+pub fn unproven(state: &State, unproven: &UnprovenIncoming) -> Value {
     let mut value = core(unproven.header.core());
-    value["state"] = json!("UNPROVEN");
+    value["state"] = json!(own_answer(state, unproven.header.core().message_id).unwrap_or("UNPROVEN"));
     value["marks"] = marks(&[wire::Mark::Unproven]);
     value["arrived_at"] = when(unproven.at);
     value
@@ -233,7 +243,7 @@ pub fn history(state: &State, id: MessageId) -> Vec<Value> {
             ));
         }
         if let Some(at) = outgoing.held_by_broker {
-            events.push((at, event("HELD_UNPROVEN", at, None, None)));
+            events.push((at, event("HELD by the broker", at, None, None)));
         }
         if let Submission::Receipted { index, time, .. } = &outgoing.submission {
             events.push((*time, event("ACCEPTED", *time, None, Some(index.0))));

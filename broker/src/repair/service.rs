@@ -58,12 +58,12 @@ impl repair_server::Repair for RepairService {
         let (repair, request) = (Arc::clone(&self.repair), request.into_inner());
         let presented = spawn_blocking(move || {
             repair.present(office, &request)?;
-            Ok::<_, Refusal>(repair.lost())
+            Ok::<_, Refusal>((repair.lost(), repair.is_closed()))
         });
-        let lost = presented.await.map_err(failed)?.inspect_err(|refusal| note(office, refusal))?;
+        let (lost, closed) = presented.await.map_err(failed)?.inspect_err(|refusal| note(office, refusal))?;
         let attachments = self.attachments.lost(office, limits::REPAIR_GAPS).into_iter();
         let attachments = attachments.map(|name| Bytes::copy_from_slice(&name)).collect();
-        Ok(Response::new(wire::PresentResponse { lost, attachments }))
+        Ok(Response::new(wire::PresentResponse { lost, attachments, closed }))
     }
 
     async fn hand_back(

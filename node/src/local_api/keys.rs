@@ -78,9 +78,17 @@ impl LocalApi {
         self.vault.officer(uid)?;
         let bad = |detail: &str| refused(RefusalCode::BadRecord, detail);
         let bytes = STANDARD.decode(record.trim()).map_err(|_| bad("it is not base64"))?;
+        let is_request =
+            wire::Office::decode(bytes.as_slice()).is_ok_and(|found| found.office == self.office.to_string());
+        if is_request {
+            return Err(bad("it is the request; your country's authority signs it first"));
+        }
         let decoded =
             wire::DirectoryRecord::decode(bytes.as_slice()).map_err(|_| bad("it is not a directory record"))?;
         let Some(Record::Office(signed)) = &decoded.record else { return Err(bad("it is not an office record")) };
+        if Office::claimed_id(signed).ok() != Some(self.office) {
+            return Err(bad("it is another office's record"));
+        }
         let (office, last) = {
             let directory = self.directory.directory();
             let country = directory.charter().country(self.office.country());
@@ -90,8 +98,11 @@ impl LocalApi {
         };
         let own = self.vault.keystore().public_keys().map_err(|e| Failure::Failed(chain(&e)))?;
         let named = KeyPair { signing: *office.signing_key.as_bytes(), receipt: *office.receipt_key.as_bytes() };
-        if office.id != self.office || own.next != Some(named) {
-            return Err(bad("it is of another office, or does not name the office's next keys"));
+        if (own.signing, own.receipt) == (named.signing, named.receipt) {
+            return Err(bad("its keys are in use already"));
+        }
+        if own.next != Some(named) {
+            return Err(bad("it does not name the office's next keys; a newer request was made since"));
         }
         if last != office.previous_sha256.map(|before| (office.serial - 1, before)) {
             return Err(bad("it does not follow the office's newest record; make the request again"));
@@ -134,6 +145,8 @@ impl LocalApi {
             vault.renew_officer(&name, passphrase.as_ref().map(|text| text.as_bytes()), entropy)
         })
         .await?;
-        Ok(json!({"officer": officer}))
+        let renewed = self.vault.keystore().credential(&officer).map_err(|e| Failure::Failed(chain(&e)))?;
+        tracing::info!("an officer's credential was renewed");
+        Ok(json!({"officer": officer, "until": renewed.claimed_end().to_string()}))
     }
 }

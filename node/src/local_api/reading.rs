@@ -27,7 +27,7 @@ impl LocalApi {
         } else if let Some(outgoing) = state.outgoing.get(&id) {
             view::outgoing(&state, outgoing)
         } else if let Some(unproven) = state.unproven.get(&id) {
-            view::unproven(unproven)
+            view::unproven(&state, unproven)
         } else {
             return Err(Refusal::new(RefusalCode::UnknownMessage, "no such message here").into());
         };
@@ -37,7 +37,7 @@ impl LocalApi {
             .get(&id)
             .into_iter()
             .flatten()
-            .filter_map(|reply| Some((*reply, state.incoming.get(reply)?.header.core().clone())))
+            .filter_map(|reply| Some((*reply, state.received(*reply)?.core().clone())))
             .collect();
         drop(state);
         shown["proof"] = self.receipt(id).map_or(Value::Null, |receipt| receipt["proof"].clone());
@@ -82,7 +82,14 @@ impl LocalApi {
             });
             own.or_else(|| state.incoming.get(&id).map(|incoming| incoming.record))
         };
-        let missing = || Refusal::new(RefusalCode::UnknownMessage, "there is no receipt for this message yet");
+        let follows = {
+            let state = self.store.state();
+            state.unproven.contains_key(&id) || state.outgoing.get(&id).is_some_and(|o| o.held_by_broker.is_some())
+        };
+        let missing = || match follows {
+            true => Refusal::new(RefusalCode::Unavailable, "its receipt follows when the broker's log is whole"),
+            false => Refusal::new(RefusalCode::UnknownMessage, "there is no receipt for this message yet"),
+        };
         let record = self.store.record(position.ok_or_else(missing)?).map_err(|e| Failure::Failed(e.to_string()))?;
         let receipt = match record {
             NodeRecord::Receipted(receipted) => receipted.receipt,

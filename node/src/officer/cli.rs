@@ -181,7 +181,11 @@ enum Command {
     /// Says how the node is.
     Status,
     /// Lists alarms: things that only trouble or bad faith explains.
-    Alarms,
+    Alarms {
+        /// You have seen those that are listed; what happens again is told again.
+        #[arg(long)]
+        seen: bool,
+    },
 }
 
 /// Runs the command line.
@@ -245,9 +249,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
                 Ok(passphrase) => {
                     let passphrase = passphrase.as_ref().map(|text| text.as_str());
                     let request = json!({"op": "renew-officer", "officer": officer, "passphrase": passphrase});
-                    ask(request, |answer| {
-                        format!("{} has a new credential\n", answer["officer"].as_str().unwrap_or_default())
-                    })
+                    ask(request, output::renewed)
                 }
                 Err(error) => fail("liaison", &error, exit::FAILED),
             }
@@ -271,7 +273,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             }
         }
         Command::Status => ask(json!({"op": "status"}), output::status),
-        Command::Alarms => ask(json!({"op": "alarms"}), output::alarms),
+        Command::Alarms { seen } => alarms(&socket, json, seen),
     }
 }
 
@@ -302,6 +304,26 @@ fn ask(socket: &Path, json: bool, request: &Value, print: fn(&Value) -> String) 
             ExitCode::SUCCESS
         }
         Err(code) => code,
+    }
+}
+
+fn alarms(socket: &Path, json: bool, seen: bool) -> ExitCode {
+    let answer = match answer::call(socket, json, &json!({"op": "alarms"})) {
+        Ok(answer) => answer,
+        Err(code) => return code,
+    };
+    if json {
+        println!("{answer:#}");
+    } else {
+        print!("{}", output::alarms(&answer));
+    }
+    let newest = answer["alarms"].as_array().into_iter().flatten().filter_map(|alarm| alarm["at_ms"].as_i64()).max();
+    match newest.filter(|_| seen) {
+        None => ExitCode::SUCCESS,
+        Some(up_to) => match answer::call(socket, json, &json!({"op": "alarms-seen", "up_to_ms": up_to})) {
+            Ok(_) => ExitCode::SUCCESS,
+            Err(code) => code,
+        },
     }
 }
 

@@ -9,7 +9,16 @@ use super::answer;
 
 /// Writes the office's next record for its authority to sign.
 pub(super) fn renew_office(socket: &Path, json: bool, output: &Path, fresh: bool) -> ExitCode {
-    answer::write_field(socket, json, &json!({"op": "renew-office-keys", "fresh": fresh}), "request", output)
+    let request = json!({"op": "renew-office-keys", "fresh": fresh});
+    let code = answer::write_field(socket, json, &request, "request", output);
+    if code == ExitCode::SUCCESS && !json {
+        println!(
+            "written to {}; your country's authority signs it, then: liaison publish FILE\nuntil then, and for 7 days \
+             after, the keys of today are good",
+            output.display()
+        );
+    }
+    code
 }
 
 /// Hands the signed record to the node.
@@ -21,7 +30,8 @@ pub(super) fn publish(socket: &Path, json: bool, file: &Path) -> ExitCode {
     match answer::call(socket, json, &json!({"op": "publish", "record": record})) {
         Ok(answer) if json => println!("{answer:#}"),
         Ok(answer) => println!(
-            "record {} is published when the broker is reached; unlock the office once, and its keys are in use",
+            "record {} is published when the broker is reached; its keys are in use from then on, once the office is \
+             unlocked; the ones before stay good for 7 days",
             answer["serial"]
         ),
         Err(code) => return code,

@@ -92,7 +92,7 @@ pub fn message(answer: &Value) -> String {
         out.push_str(match mark.as_str().unwrap_or_default() {
             "CLOCK_SKEW" => "MARKED: the sender's clock was more than five minutes off\n",
             "STALE_KEY" => "MARKED: sealed to an encryption key past its validity\n",
-            "UNWITNESSED" => "MARKED: the log restarted, and nobody outside has confirmed its size yet\n",
+            "UNWITNESSED" => "MARKED: the log had restarted, and not everybody outside had confirmed its size\n",
             "LATE" => "MARKED: delivered after its time-out, withdrawal or expiry\n",
             "STALE_REVOCATION" => "MARKED: the sender's revocation list was late or missing\n",
             "UNPROVEN" => {
@@ -177,6 +177,10 @@ pub fn status(answer: &Value) -> String {
         ("to_submit", "waiting for the broker's receipt"),
         ("to_confirm", "confirmations waiting for the broker"),
         ("to_open", "arrived and not opened"),
+        (
+            "unproven",
+            "FLASH or URGENT came WITHOUT A RECEIPT while the broker's log is under repair; see: liaison inbox",
+        ),
         ("to_download", "attachments on their way here"),
         ("alarms", "ALARMS; see: liaison alarms"),
     ] {
@@ -205,8 +209,19 @@ pub fn status(answer: &Value) -> String {
 #[must_use]
 pub fn alarms(answer: &Value) -> String {
     let alarms = answer["alarms"].as_array().into_iter().flatten();
-    let lines: String = alarms.map(|alarm| format!("{}  {}\n", time(&alarm["at"]), text(&alarm["what"]))).collect();
+    let line = |alarm: &Value| {
+        let seen =
+            alarm["seen_by"].as_str().map(|officer| format!(" (seen by {})", plain(officer))).unwrap_or_default();
+        format!("{}  {}{seen}\n", time(&alarm["at"]), text(&alarm["what"]))
+    };
+    let lines: String = alarms.map(line).collect();
     if lines.is_empty() { "no alarms\n".to_owned() } else { lines }
+}
+
+/// An officer with a new credential.
+#[must_use]
+pub fn renewed(answer: &Value) -> String {
+    format!("{} has a new credential, good until {}\n", text(&answer["officer"]), time(&answer["until"]))
 }
 
 /// Why the node did not do what was asked.

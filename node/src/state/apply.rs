@@ -21,6 +21,9 @@ use super::{
 };
 use crate::record::{NodeRecord, Receipted, Recovered};
 
+/// Alarms that are kept in memory once officers have seen them.
+const ALARMS_SHOWN: usize = 500;
+
 impl State {
     /// Takes a record that is durable. `body` is where its body stands.
     ///
@@ -74,6 +77,9 @@ impl State {
                 let (number, channel) = self.own_number(&header, &leaf).ok_or("an arrival for another office")?;
                 self.note_reply(&header);
                 self.received_numbers.entry(channel).or_default().insert(number);
+                // It was here when it first came, with or without its receipt.
+                let unproven = self.unproven.remove(&id).filter(|unproven| unproven.header.bytes() == header.bytes());
+                let at = unproven.map_or(UnixMillis(arrived.at_ms), |unproven| unproven.at);
                 self.log_time = self.log_time.max(leaf.time);
                 for attachment in &header.commitments().attachments {
                     let name = <[u8; 32]>::try_from(attachment.sha256.as_ref()).map_err(|e| e.to_string())?;
@@ -91,12 +97,11 @@ impl State {
                     directory_size: leaf.directory_size,
                     number,
                     marks: leaf.marks,
-                    at: UnixMillis(arrived.at_ms),
+                    at,
                     statements: BTreeMap::new(),
                     rewrap: self.early_rewraps.remove(&id),
                     given_up: self.given_up.remove(&id).map(|given_up| given_up.time),
                 };
-                self.unproven.remove(&id);
                 self.incoming.insert(id, incoming);
             }
             NodeRecord::Stated(stated) => {
@@ -137,11 +142,26 @@ impl State {
                 let body = body.ok_or("an arrival without a body")?;
                 let id = header.core().message_id;
                 if !self.incoming.contains_key(&id) {
+                    self.note_reply(&header);
                     self.unproven.insert(id, UnprovenIncoming { header, signature, body, at });
                 }
             }
             NodeRecord::HeldByBroker(held) => {
                 self.outgoing_mut(&held.message_id)?.held_by_broker = Some(UnixMillis(held.at_ms));
+            }
+            NodeRecord::AlarmsSeen(seen) => {
+                let up_to = UnixMillis(seen.up_to_ms);
+                for alarm in self.alarms.iter_mut().filter(|alarm| alarm.at <= up_to && alarm.seen_by.is_none()) {
+                    alarm.seen_by = Some(seen.officer.clone());
+                }
+                // All of them stay in the journal.
+                let many = self.alarms.len().saturating_sub(ALARMS_SHOWN);
+                let mut left = many;
+                self.alarms.retain(|alarm| {
+                    let goes = left > 0 && alarm.seen_by.is_some();
+                    left -= usize::from(goes);
+                    !goes
+                });
             }
             // Its entry comes as evidence, too.
             NodeRecord::RewrapReceipted(_) => {}
@@ -153,7 +173,7 @@ impl State {
                 self.to_compare.insert(gossip.note);
             }
             NodeRecord::Alarm(alarm) => {
-                self.alarms.push(AlarmState { at: UnixMillis(alarm.at_ms), what: alarm.what });
+                self.alarms.push(AlarmState { at: UnixMillis(alarm.at_ms), what: alarm.what, seen_by: None });
             }
         }
         Ok(())
@@ -282,7 +302,11 @@ impl State {
 
     fn note_reply(&mut self, header: &Header) {
         if let Some(answered) = header.core().in_reply_to {
-            self.replies.entry(answered).or_default().push(header.core().message_id);
+            // One that came without a receipt comes again.
+            let replies = self.replies.entry(answered).or_default();
+            if !replies.contains(&header.core().message_id) {
+                replies.push(header.core().message_id);
+            }
         }
     }
 

@@ -183,6 +183,13 @@ async fn promise_9_an_office_is_alarmed_by_records_that_it_did_not_order() {
     assert!(eventually(|| alarmed("did not order")), "its own former keys were brought back, and nobody was told");
     publish(revocation(&world, LAO_CAI)).await;
     assert!(eventually(|| alarms(&world, LAO_CAI).as_array().unwrap().len() == 1), "one thing is told once");
+    // What an officer has seen is no longer counted, and told again when it happens again.
+    let unseen = || world.office(LAO_CAI).ask(&json!({"op": "status"})).unwrap()["alarms"].clone();
+    let newest = alarms(&world, LAO_CAI)[0]["at_ms"].clone();
+    assert_eq!(unseen(), 1);
+    world.office(LAO_CAI).ask(&json!({"op": "alarms-seen", "up_to_ms": newest})).unwrap();
+    assert_eq!(alarms(&world, LAO_CAI)[0]["seen_by"], "nguyen.lan");
+    assert!(eventually(|| unseen() == 1), "it is still so, and nobody is told");
     let revoked = || world.office(LAO_CAI).ask(&json!({"op": "status"})).unwrap()["directory_entries"].as_u64();
     assert!(eventually(|| revoked() == Some(state.size() + 2)));
     let answer = world.office(LAO_CAI).ask(&json!({"op": "renew-office-keys"})).unwrap();

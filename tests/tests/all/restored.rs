@@ -213,11 +213,16 @@ async fn promise_10_while_the_log_is_repaired_flash_goes_on_unproven() {
     let calls = [samples::HOTLINE_CALL, samples::CASE_NOTICE].map(|file| world.office(LAO_CAI).sends(file).unwrap());
     for call in &calls {
         assert!(eventually(|| is_unproven(&world, call)), "{:?}", world.log("broker.log"));
-        assert!(world.office(LAO_CAI).sees(call, &["UNPROVEN"]), "{}", world.office(LAO_CAI).state_of(call));
+        assert!(world.office(LAO_CAI).sees(call, &["HELD"]), "{}", world.office(LAO_CAI).state_of(call));
         let shown = world.office(HEKOU).shows(call).unwrap();
         assert!(shown["text"].is_string() && shown["marks"] == json!(["UNPROVEN"]), "{shown:#}");
     }
     let answer = world.office(HEKOU).acknowledges(&calls[0]).unwrap();
+    assert!(world.office(LAO_CAI).sees(&calls[0], &["ANSWERED"]), "{}", world.office(LAO_CAI).state_of(&calls[0]));
+    let says = |office: &str, part: &str| {
+        world.office(office).ask(&json!({"op": "status"})).unwrap()["problems"].to_string().contains(part)
+    };
+    assert!(eventually(|| says(LAO_CAI, "waits until every office")), "an office is not told why it waits");
     // Over the wire it is a refusal that says what became of it, each time the same bytes come.
     let forger = Forger::new(&world, ARANYAPRATHET);
     let mut core = forger.core(HEKOU);
@@ -234,7 +239,7 @@ async fn promise_10_while_the_log_is_repaired_flash_goes_on_unproven() {
     world.start_broker().unwrap();
     world.start_node(HEKOU).unwrap();
     world.office(HEKOU).unlocks().unwrap();
-    assert!(world.broker_problems().iter().any(|line| line.contains("are held")), "{:?}", world.broker_problems());
+    assert!(world.broker_problems().iter().any(|line| line.contains("held for")), "{:?}", world.broker_problems());
     assert_eq!(world.office(LAO_CAI).state_of(&waits), "QUEUED");
     assert_eq!(entries(&world).0, before, "something was entered");
 
@@ -257,7 +262,7 @@ async fn promise_10_while_the_log_is_repaired_flash_goes_on_unproven() {
     for office in [LAO_CAI, HEKOU] {
         assert_eq!(missing_numbers(&world, office), json!([]));
     }
-    assert!(world.broker_problems().iter().all(|line| !line.contains("held")), "{:?}", world.broker_problems());
+    assert!(world.broker_problems().iter().all(|line| !line.contains("held for")), "{:?}", world.broker_problems());
     let copy = world.path("audit");
     assert_eq!(world.audit(&["mirror", "--copy", &copy]).unwrap().0, 0);
     let (found, verdict) = world.audit(&["verify", "--copy", &copy]).unwrap();
