@@ -170,11 +170,14 @@ fn run_mirror(charter: &Charter, source: &Source, copy: &Path, json: bool) -> Ex
         }
         Err(error) => {
             let (code, hint) = match &error {
-                MirrorFailed::Source(_, status) if Refusal::from_status(status).is_some() => (exit::REFUSED, None),
-                MirrorFailed::Source(..) => (
-                    exit::UNREACHABLE,
-                    Some("is the broker running there, and the certificate an auditor's and in force?"),
-                ),
+                MirrorFailed::Source(_, status) => match Refusal::from_status(status) {
+                    Some(refusal) if refusal.retry_after.is_none() => (exit::REFUSED, None),
+                    Some(_) => (exit::UNREACHABLE, Some("the broker shows nothing for now; try again later")),
+                    None => (
+                        exit::UNREACHABLE,
+                        Some("is the broker running there, and the certificate an auditor's and in force?"),
+                    ),
+                },
                 _ => (exit::FAILED, None),
             };
             let failed = fail("audit", &error, code);

@@ -195,6 +195,39 @@ fn promise_5_a_flash_call_down_a_line_of_64_kbit_arrives_within_ten_seconds_besi
     a_call_overtakes_a_notice(&world, &line);
 }
 
+/// Promise 5: when the broker comes back, a call for help is in the log before everything routine that had waited longer,
+/// whichever lane had tried last.
+#[test]
+fn promise_5_after_an_outage_a_flash_call_is_entered_before_the_queue() {
+    let (_directory, mut world) = world(&[LAO_CAI, HEKOU]);
+    for office in [LAO_CAI, HEKOU] {
+        world.office(office).unlocks().unwrap();
+    }
+    // The last two times all lanes of the node begin at once, the queue and the call in the outbox.
+    for begins_anew in [false, false, true, true] {
+        world.stop_broker().unwrap();
+        let office = world.office(LAO_CAI);
+        let routine: Vec<String> = (0..20).map(|_| office.sends(samples::ROUTINE).unwrap()).collect();
+        let call = office.sends(samples::HOTLINE_CALL).unwrap();
+        if begins_anew {
+            world.stop_node(LAO_CAI).unwrap();
+        }
+        world.start_broker().unwrap();
+        if begins_anew {
+            world.start_node(LAO_CAI).unwrap();
+            world.office(LAO_CAI).unlocks().unwrap();
+        }
+        let entry = |message: &String| {
+            assert!(world.office(LAO_CAI).sees(message, &["RETRIEVED"]), "{}", world.office(LAO_CAI).state_of(message));
+            let history = world.office(LAO_CAI).shows(message).unwrap()["history"].clone();
+            let accepted = history.as_array().unwrap().iter().find(|event| event["what"] == "ACCEPTED").cloned();
+            accepted.unwrap()["entry"].as_u64().unwrap()
+        };
+        let (call, first) = (entry(&call), routine.iter().map(entry).min().unwrap());
+        assert!(call < first, "the call is entry {call}, and something routine entry {first}");
+    }
+}
+
 /// Promise 10: the broker's clock is dead at boot and says 1970. It goes by its logs' time, which never goes back:
 /// offices connect, messages are accepted and delivered, and whose clock differs from the log's is marked.
 #[test]
