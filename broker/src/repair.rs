@@ -197,8 +197,8 @@ impl Repair {
         Ok(())
     }
 
-    /// Completes when every office was heard, or the grace has passed since the first one was; then the others are not waited for. Says whether
-    /// there were any.
+    /// Completes when every office was heard, or the grace has passed since the first one was; then the others are not
+    /// waited for. Says whether there are any.
     pub async fn confirmed(&self, grace: Duration) -> bool {
         // A line that is down is no grace: it begins when the first office is heard.
         while !self.unseen().is_empty() && !self.heard.load(Ordering::SeqCst) {
