@@ -325,7 +325,7 @@ fn a_message_that_cannot_be_opened_is_sealed_anew_to_the_recipients_new_key() {
 }
 
 /// Puts new encryption keys into an office's material and publishes them: the old private halves are gone.
-fn publish_new_keys(world: &World, office: &str) {
+pub(crate) fn publish_new_keys(world: &World, office: &str) {
     let forger = Forger::new(world, office);
     let material = std::path::PathBuf::from(world.path(&format!("charter/offices/{office}")));
     let now = SystemClock.now();

@@ -147,6 +147,37 @@ fn promise_1_a_restored_broker_is_made_whole_from_the_offices_copies_with_nothin
     assert!(checked.contains("no problems"), "{checked}");
 }
 
+/// Promise 1: a message that was sealed anew is opened after the broker lost the new wrap and its recipient had not fetched
+/// it: its sender kept it.
+#[test]
+fn promise_1_a_wrap_that_the_broker_lost_comes_back_from_the_sender() {
+    let (_directory, mut world) = world(&[LAO_CAI]);
+    world.office(LAO_CAI).unlocks().unwrap();
+    let message = world.office(LAO_CAI).sends(samples::CASE_NOTICE).unwrap();
+    assert!(world.office(LAO_CAI).sees(&message, &["ACCEPTED"]));
+    crate::flow::publish_new_keys(&world, HEKOU);
+    back_up(&mut world);
+    world.create_node(HEKOU).unwrap();
+    world.start_node(HEKOU).unwrap();
+    world.office(LAO_CAI).ask(&json!({"op": "lock"})).unwrap();
+    world.office(HEKOU).unlocks().unwrap();
+    assert!(world.office(LAO_CAI).sees(&message, &["CANNOT_OPEN"]));
+    world.stop_node(HEKOU).unwrap();
+    world.office(LAO_CAI).unlocks().unwrap();
+    let happened = |what: &str| {
+        let history = world.office(LAO_CAI).shows(&message).unwrap_or_default()["history"].clone();
+        history.as_array().into_iter().flatten().any(|event| event["what"] == what)
+    };
+    assert!(eventually(|| happened("REWRAPPED")));
+    let before = entries(&world);
+    restore(&mut world);
+    assert!(eventually(|| entries(&world) == before), "{:?}", world.broker_problems());
+    world.start_node(HEKOU).unwrap();
+    world.office(HEKOU).unlocks().unwrap();
+    assert!(world.office(LAO_CAI).sees(&message, &["RETRIEVED"]), "{}", world.office(LAO_CAI).state_of(&message));
+    assert_eq!(world.office(HEKOU).times_received(&message), 1);
+}
+
 /// Promise 8: a restored broker begins no second history. Whoever has seen less of the log than others cannot enter
 /// anything in the place of what is lost; what it sends waits, and is entered behind.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
