@@ -250,10 +250,11 @@ impl Repair {
 
     /// Closes the gate, also for the next start.
     fn close(&self, reason: Reason) {
+        // First: who confirms the note looks at the gate afterwards.
+        self.gate.close(reason);
         if let Err(error) = continuity::withdraw(&self.data) {
             tracing::error!(%error, "it could not be noted that entries are missing");
         }
-        self.gate.close(reason);
     }
 
     /// Completes when every office was heard, however long that takes.

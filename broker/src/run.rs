@@ -359,8 +359,13 @@ async fn wait_for_offices(config: Config, repair: Arc<Repair>, gate: Arc<Gate>, 
         // The note is taken away as long as something is missing, so that a restart knows it, too.
         gate.opened().await;
         changes.mark_unchanged();
-        if let Err(error) = continuity::confirm(&config.data) {
-            tracing::error!(%error, "it could not be noted that these files are the newest");
+        let mut noted = continuity::confirm(&config.data);
+        // Something may have been found missing just now.
+        if !gate.is_open() {
+            noted = noted.and_then(|()| continuity::withdraw(&config.data));
+        }
+        if let Err(error) = noted {
+            tracing::error!(%error, "it could not be noted whether these files are the newest");
         }
         if changes.changed().await.is_err() {
             return;
