@@ -9,7 +9,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use liaison_link::{
-    charter_files,
+    charter_files::Charters,
     process::{EXIT_HELP, exit, fail},
 };
 use liaison_proto::{charter::Charter, ids::MessageId, refusal::Refusal};
@@ -83,6 +83,17 @@ enum Command {
     Findings,
 }
 
+impl Command {
+    /// The copy that it reads or writes.
+    fn copy(&self) -> Option<&Path> {
+        match self {
+            Self::Mirror { copy, .. } | Self::Verify { copy } | Self::Inspect { copy, .. } => Some(copy),
+            Self::Receipt { copy, .. } => copy.as_deref(),
+            Self::Findings => None,
+        }
+    }
+}
+
 /// Runs the command line.
 #[must_use]
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -99,17 +110,20 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    let charter = match charter_files::load(&arguments.charter, arguments.charter_sha256.as_deref()) {
-        Ok((charter, _)) => charter,
+    // What was learnt with a copy lies in the copy.
+    let kept = arguments.command.copy().map(|copy| copy.join("charters")).unwrap_or_default();
+    let charters = match Charters::open(&arguments.charter, arguments.charter_sha256.as_deref(), kept) {
+        Ok(charters) => charters,
         Err(error) => return fail("audit", &error, exit::FAILED),
     };
+    let charter = charters.get();
     let json = arguments.json;
     if arguments.charter_sha256.is_none() {
         eprintln!("audit: --charter-sha256 was not given; compare by hand: {}", charter.fingerprint());
     }
     match arguments.command {
         Command::Mirror { broker, certificate, key, copy } => {
-            run_mirror(&charter, &Source { broker, certificate, key }, &copy, json)
+            run_mirror(&charters, &Source { broker, certificate, key }, &copy, json)
         }
         Command::Verify { copy } => with_replay(&copy, &charter, |replay| print_verdict(replay, json)),
         Command::Inspect { copy, message } => with_replay(&copy, &charter, |replay| print_life(replay, message, json)),
@@ -149,12 +163,12 @@ fn print_findings(findings: &[Finding]) {
     }
 }
 
-fn run_mirror(charter: &Charter, source: &Source, copy: &Path, json: bool) -> ExitCode {
+fn run_mirror(charters: &Charters, source: &Source, copy: &Path, json: bool) -> ExitCode {
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return fail("audit", &error, exit::FAILED),
     };
-    match runtime.block_on(mirror::mirror(charter, source, copy)) {
+    match runtime.block_on(mirror::mirror(charters, source, copy)) {
         Ok((done, findings)) => {
             if json {
                 println!("{:#}", json!({"logs": done, "findings": findings}));

@@ -34,6 +34,8 @@ macro_rules! findings {
 findings! {
     /// The copy's files are damaged or missing.
     CopyDamaged = "COPY_DAMAGED", "the local copy is damaged; mirror again into a new directory";
+    /// A charter does not follow.
+    CharterBad = "CHARTER_BAD", "the broker shows a charter that does not follow from the newest one held here";
     /// A checkpoint does not verify.
     CheckpointBad = "CHECKPOINT_BAD", "a checkpoint is malformed or not signed by the log's key";
     /// Entries and root differ.

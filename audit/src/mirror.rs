@@ -8,6 +8,7 @@ use std::{
 };
 
 use liaison_link::{
+    charter_files::{CharterFileError, Charters},
     dial::{self, BadBrokerName},
     time::FlooredTime,
     tls::{self, Identity, TlsError},
@@ -19,7 +20,7 @@ use liaison_log::{
 };
 use liaison_proto::{
     charter::{Charter, LogIdentity},
-    clock::{SystemClock, UnixMillis},
+    clock::{Clock as _, SystemClock, UnixMillis},
     failure::chain,
     wire::LogName,
 };
@@ -53,6 +54,9 @@ pub enum MirrorFailed {
     /// The broker did not answer, or refused.
     #[error("reading the {0} log from the broker failed")]
     Source(&'static str, #[source] Box<Status>),
+    /// A later charter cannot be kept.
+    #[error("the broker's charter could not be kept")]
+    Charter(#[from] CharterFileError),
     /// The copy cannot be written.
     #[error("the copy could not be written")]
     Io(#[from] io::Error),
@@ -80,19 +84,29 @@ pub fn identity<'a>(charter: &'a Charter, log: &str) -> &'a LogIdentity {
 /// # Errors
 /// [`MirrorFailed`] when the broker cannot be reached or the copy not written.
 pub async fn mirror(
-    charter: &Charter,
+    charters: &Charters,
     source: &Source,
     out: &Path,
 ) -> Result<(Vec<Mirrored>, Vec<Finding>), MirrorFailed> {
-    let file = charter.file();
+    let charter = charters.get();
     let identity_pem = Identity::read(&source.certificate, &source.key)?;
-    let time = FlooredTime::new(Arc::new(SystemClock), charter, UnixMillis(0));
-    let tls = tls::client_config(&file.broker.ca, identity_pem, file.require_post_quantum, time)?;
-    let channel = dial::channel(charter, source.broker, tls.into(), dial::tcp())?;
+    let time = FlooredTime::new(Arc::new(SystemClock), &charter, UnixMillis(0));
+    let cas = charter.broker_cas(time.now());
+    let tls = tls::client_config(&cas, identity_pem, charter.file().require_post_quantum, time)?;
+    let channel = dial::channel(&charter, source.broker, tls.into(), dial::tcp())?;
     let (mut done, mut findings) = (Vec::new(), Vec::new());
+    let later = RemoteLog::new(channel.clone(), LogName::Directory).charters(charter.number()).await;
+    let later = later.map_err(|status| MirrorFailed::Source("directory", Box::new(status)))?;
+    match charters.learn(&later) {
+        Err(error) if error.is_alarm() => {
+            findings.push(Finding::of_log(FindingCode::CharterBad, "directory", chain(&error)));
+        }
+        learnt => learnt?,
+    }
+    let charter = charters.get();
     for (log, name) in LOGS {
         let disk = Arc::new(OsDisk::new(out.join(log)));
-        let mut mirror = match Mirror::open(disk, identity(charter, log).clone(), u64::MAX) {
+        let mut mirror = match Mirror::open(disk, identity(&charter, log).clone(), u64::MAX) {
             Err(e) if e.kind() == io::ErrorKind::InvalidData => {
                 findings.push(Finding::of_log(FindingCode::CopyDamaged, log, e.to_string()));
                 continue;

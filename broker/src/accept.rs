@@ -15,7 +15,7 @@ use liaison_link::{
     time::FlooredTime,
     tls::{ALPN_H2, Identity, TlsError, provider, roots},
 };
-use liaison_proto::charter::Charter;
+use liaison_proto::{charter::Charter, clock::Clock as _};
 use rustls::{
     ServerConfig,
     client::{WebPkiServerVerifier, danger::ServerCertVerifier as _},
@@ -130,18 +130,30 @@ pub fn server_config(
     Ok(config)
 }
 
-/// Whether offices would believe a certificate: it is the charter's broker's, of its CA, and valid now.
+/// Whether offices would believe a certificate: it is the charter's broker's, of a CA that holds, and valid now.
 ///
 /// # Errors
 /// What is wrong with it.
 pub fn check_believed(charter: &Charter, identity: &Identity, time: &FlooredTime) -> Result<(), TlsError> {
+    check_under(&charter.broker_cas(time.now()), charter, identity, time)
+}
+
+/// What the operator should know of a certificate that is believed: its CA was replaced.
+#[must_use]
+pub fn ending(charter: &Charter, identity: &Identity, time: &FlooredTime) -> Option<String> {
+    check_under(&charter.file().broker.ca, charter, identity, time).err()?;
+    let end = charter.overlap_end();
+    Some(format!("the broker's certificate is of a CA that holds until {end}: install one of the new CA before"))
+}
+
+fn check_under(cas: &str, charter: &Charter, identity: &Identity, time: &FlooredTime) -> Result<(), TlsError> {
     let unusable = |what: &str| TlsError::Rustls(rustls::Error::General(what.to_owned()));
-    let broker = &charter.file().broker;
-    let roots = Arc::new(roots(&broker.ca, "the broker's CA in the charter")?);
+    let roots = Arc::new(roots(cas, "the broker's CA in the charter")?);
     let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::new(provider(false)))
         .build()
         .map_err(|error| unusable(&error.to_string()))?;
-    let name = ServerName::try_from(broker.tls_name.as_str()).map_err(|_| unusable("the broker's name is no name"))?;
+    let name = charter.file().broker.tls_name.as_str();
+    let name = ServerName::try_from(name).map_err(|_| unusable("the broker's name is no name"))?;
     let now = time.current_time().ok_or_else(|| unusable("there is no time"))?;
     let (first, others) = identity.chain.split_first().ok_or_else(|| unusable("there is no certificate"))?;
     verifier.verify_server_cert(first, others, &name, &[], now)?;

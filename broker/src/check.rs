@@ -50,7 +50,7 @@ impl Report {
 /// # Errors
 /// When it runs, or configuration and keys cannot be read; what is wrong with its data is in the report.
 pub fn run(config: &Config) -> Result<Report, StartError> {
-    let (charter, _) = charter_files::load(&config.charter, Some(&config.charter_sha256))?;
+    let charter = charter_files::load(&config.charter, Some(&config.charter_sha256))?;
     if !config.data.is_dir() {
         return Err(StartError::Missing(config.data.clone()));
     }

@@ -43,6 +43,8 @@ pub struct DirectorySequencer {
     known: HashMap<[u8; 32], LogIndex>,
     /// Closed while entries are missing: only those are entered then.
     gate: Arc<Gate>,
+    /// Number of the newest charter in this broker's files: it has the keys that it names.
+    charter: u64,
     /// When each office's newest KEY records were entered.
     keys: HashMap<OfficeId, VecDeque<UnixMillis>>,
 }
@@ -76,10 +78,12 @@ impl DirectorySequencer {
     /// A sequencer of an empty log; recovery fills it. The handle shows durable entries only.
     #[must_use]
     pub fn new(charter: Charter, gate: Arc<Gate>) -> (Self, Arc<RwLock<Directory>>) {
+        let number = charter.number();
         let pending = Directory::new(charter);
         let published = Arc::new(RwLock::new(pending.clone()));
         let (known, keys) = (HashMap::new(), HashMap::new());
-        (Self { pending, published: Arc::clone(&published), known, gate, keys }, published)
+        let sequencer = Self { pending, published: Arc::clone(&published), known, gate, charter: number, keys };
+        (sequencer, published)
     }
 }
 
@@ -98,6 +102,10 @@ impl Sequencer for DirectorySequencer {
         };
         if let Some(index) = self.known.get(&record_sha256(&record)) {
             return Sequenced::Existing(*index);
+        }
+        // One that somebody else brings may name keys that this broker does not have.
+        if matches!(record.record, Some(Record::Charter(_))) && self.pending.charters() >= self.charter {
+            return Sequenced::Refused(Refusal::new(RefusalCode::NotPermitted, "the operator enters charters"));
         }
         if let Some(refusal) = self.too_many_keys(&record, at.time) {
             return Sequenced::Refused(refusal);

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use liaison_link::tls::{TlsError, provider};
-use liaison_proto::{charter::Charter, ids::Country};
+use liaison_proto::{charter::Charter, clock::UnixMillis, ids::Country};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
     client::danger::HandshakeSignatureValid,
@@ -15,14 +15,18 @@ use rustls::{
 };
 
 pub use crate::party::{Party, claimed_party, serial_number};
-use crate::revocation::{Revocations, client_verifier};
+use crate::revocation::{AUDITORS, Revocations, cas, client_verifier};
+
+/// Verifiers of one country's certificates: by its CA, and by those that it had, each until its overlap ends.
+type Verifiers = Vec<(Option<UnixMillis>, Arc<dyn ClientCertVerifier>)>;
 
 /// Verifies client certificates by the CA of the country that the certificate's own name belongs to.
 #[derive(Debug)]
 pub struct CountryVerifier {
     charter: Charter,
-    countries: BTreeMap<Country, Arc<dyn ClientCertVerifier>>,
-    auditors: Arc<dyn ClientCertVerifier>,
+    countries: BTreeMap<Country, Verifiers>,
+    auditors: Verifiers,
+    any: Arc<dyn ClientCertVerifier>,
 }
 
 impl CountryVerifier {
@@ -32,14 +36,17 @@ impl CountryVerifier {
     /// When a CA in the charter is not usable.
     pub fn new(charter: Charter, revocations: &Revocations) -> Result<Self, TlsError> {
         let provider = Arc::new(provider(charter.file().require_post_quantum));
-        let verifier = |pem: &str, name: &str| client_verifier(pem, revocations.list(name), &provider);
+        let verifiers = |name: &str| -> Result<Verifiers, TlsError> {
+            let cas = cas(&charter, name).into_iter();
+            cas.map(|(until, pem)| Ok((until, client_verifier(pem, revocations.list(name, pem), &provider)?))).collect()
+        };
         let mut countries = BTreeMap::new();
         for country in charter.countries() {
-            let name = country.code.as_str().to_ascii_lowercase();
-            countries.insert(country.code, verifier(&country.ca_pem, &name)?);
+            countries.insert(country.code, verifiers(&country.code.as_str().to_ascii_lowercase())?);
         }
-        let auditors = verifier(&charter.file().auditors.ca, "auditors")?;
-        Ok(Self { charter, countries, auditors })
+        let auditors = verifiers(AUDITORS)?;
+        let any = client_verifier(&charter.file().auditors.ca, None, &provider)?;
+        Ok(Self { charter, countries, auditors, any })
     }
 }
 
@@ -56,11 +63,23 @@ impl ClientCertVerifier for CountryVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let refused = Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure);
-        let verifier = match claimed_party(end_entity, &self.charter).ok_or_else(|| refused.clone())? {
-            Party::Office(office) => self.countries.get(&office.country()).ok_or(refused)?,
+        let verifiers = match claimed_party(end_entity, &self.charter).ok_or_else(|| refused.clone())? {
+            Party::Office(office) => self.countries.get(&office.country()).ok_or_else(|| refused.clone())?,
             Party::Auditor(_) => &self.auditors,
         };
-        verifier.verify_client_cert(end_entity, intermediates, now)
+        // Whole seconds, of which nothing is left over for what has ended.
+        let at = UnixMillis(i64::try_from(now.as_secs()).unwrap_or(i64::MAX).saturating_mul(1000).saturating_add(999));
+        let mut problem = None;
+        for (until, verifier) in verifiers {
+            if until.is_some_and(|until| at > until) {
+                continue;
+            }
+            match verifier.verify_client_cert(end_entity, intermediates, now) {
+                Ok(verified) => return Ok(verified),
+                Err(error) => problem = problem.or(Some(error)),
+            }
+        }
+        Err(problem.unwrap_or(refused))
     }
 
     fn verify_tls12_signature(
@@ -69,7 +88,7 @@ impl ClientCertVerifier for CountryVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.auditors.verify_tls12_signature(message, cert, dss)
+        self.any.verify_tls12_signature(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -78,10 +97,10 @@ impl ClientCertVerifier for CountryVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.auditors.verify_tls13_signature(message, cert, dss)
+        self.any.verify_tls13_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.auditors.supported_verify_schemes()
+        self.any.supported_verify_schemes()
     }
 }

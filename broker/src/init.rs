@@ -4,7 +4,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::{
-        Arc, RwLock,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -60,6 +60,20 @@ pub enum StartError {
     /// A key is not the one in the charter.
     #[error("{0} is not the key that the charter names")]
     WrongKey(PathBuf),
+    /// The directory log has a later charter than the files.
+    #[error(
+        "the newest charter in the files is no. {held}, and the directory log has no. {entered}: put its two files beside \
+         the first charter's"
+    )]
+    CharterBehind {
+        /// Of the files.
+        held: u64,
+        /// Of the log.
+        entered: u64,
+    },
+    /// The newest charter is not in force yet.
+    #[error("charter no. {0} is issued at {1}: take its files away until then")]
+    CharterEarly(u64, UnixMillis),
     /// TLS cannot be set up.
     #[error("TLS cannot be set up")]
     Tls(#[from] TlsError),
@@ -174,7 +188,7 @@ fn disk(config: &Config, log: &str) -> Arc<dyn Disk> {
 /// # Errors
 /// [`StartError`].
 pub fn open_logs(config: &Config) -> Result<(Charter, Logs), StartError> {
-    let (charter, _) = charter_files::load(&config.charter, Some(&config.charter_sha256))?;
+    let charter = charter_files::load(&config.charter, Some(&config.charter_sha256))?;
     if !config.data.is_dir() {
         return Err(StartError::Missing(config.data.clone()));
     }
@@ -183,6 +197,10 @@ pub fn open_logs(config: &Config) -> Result<(Charter, Logs), StartError> {
     let directory_config = log_config(config, "directory", &config.directory_log_key, charter.directory_log())?;
     let (directory_log, directory_recovery) =
         open::open(directory_config, sequencer).map_err(|e| StartError::Log("directory", e))?;
+    let entered = directory.read().unwrap_or_else(PoisonError::into_inner).charters();
+    if entered > charter.number() {
+        return Err(StartError::CharterBehind { held: charter.number(), entered });
+    }
     let root = config.data.join("index");
     let (index, empty) = SledIndex::open(&root)?;
     if empty {
@@ -276,7 +294,7 @@ pub fn init(config: &Config, records: &Path, clock: &dyn Clock, entropy: &dyn En
     if config.data.exists() {
         return Err(StartError::Exists(config.data.clone()));
     }
-    let (charter, _) = charter_files::load(&config.charter, Some(&config.charter_sha256))?;
+    let charter = charter_files::load(&config.charter, Some(&config.charter_sha256))?;
     // A certificate that cannot serve is better noticed now.
     let time = FlooredTime::new(Arc::new(liaison_proto::clock::SystemClock), &charter, UnixMillis(0));
     let identity = Identity::read(&config.tls_certificate, &config.tls_key)?;

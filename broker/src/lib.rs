@@ -21,6 +21,7 @@ pub mod accept;
 pub mod admit;
 pub mod attachments;
 pub mod bodies;
+pub mod charters;
 pub mod check;
 pub mod cli;
 pub mod config;

@@ -9,13 +9,14 @@ use liaison_log::{
 };
 use liaison_proto::{
     Bytes,
+    charter::Charter,
     ids::LogIndex,
     refusal::{Refusal, RefusalCode},
     wire::{self, log_server},
 };
 use tonic::{Request, Response, Status};
 
-use crate::{gate::Gate, identity::Party, server::party, share::Shares};
+use crate::{charters, gate::Gate, identity::Party, server::party, share::Shares};
 
 /// Reads of both logs.
 #[derive(Clone)]
@@ -26,6 +27,8 @@ pub struct LogService {
     pub exchange: Arc<LogReader>,
     /// Closed while entries are missing: an old checkpoint would look like a rollback.
     pub gate: Arc<Gate>,
+    /// The newest charter, with those before it.
+    pub charter: Arc<Charter>,
     /// Fair shares.
     pub shares: Arc<Shares>,
 }
@@ -79,6 +82,14 @@ impl log_server::Log for LogService {
         self.gate.pass()?;
         let checkpoint = self.reader(request.into_inner().log())?.checkpoint();
         Ok(Response::new(wire::CheckpointResponse { checkpoint: checkpoint.note().clone() }))
+    }
+
+    async fn charters(
+        &self,
+        request: Request<wire::ChartersRequest>,
+    ) -> Result<Response<wire::ChartersResponse>, Status> {
+        self.party(&request).await?;
+        Ok(Response::new(charters::after(&self.charter, request.into_inner().after)))
     }
 
     async fn consistency(

@@ -20,7 +20,9 @@ use liaison_proto::{
 };
 
 use crate::{
-    accept::Door, accept::check_believed, accept::server_config, config::Config, identity::Party,
+    accept::{Door, check_believed, ending, server_config},
+    config::Config,
+    identity::Party,
     revocation::Revocations,
 };
 
@@ -74,13 +76,18 @@ impl Reloader {
         paths.iter().map(|path| stamp(path)).collect()
     }
 
+    /// Charters that still hold: when an overlap has ended, a CA is not believed any more.
+    fn generations(&self) -> usize {
+        self.door.charter.in_force(self.time.now()).count()
+    }
+
     /// Looks every so often, until the task is dropped.
     pub async fn run(mut self) {
-        let mut known = self.stamps();
+        let mut known = (self.stamps(), self.generations());
         let mut directory_size = 0;
         loop {
             tokio::time::sleep(Duration::from_secs(u64::from(self.config.reload_seconds))).await;
-            let found = self.stamps();
+            let found = (self.stamps(), self.generations());
             if found != known {
                 known = found;
                 self.reload();
@@ -112,13 +119,13 @@ impl Reloader {
         let (settings, problem) = match read {
             Ok((settings, identity)) => {
                 self.identity = identity;
-                (Ok(settings), None)
+                (Ok(settings), ending(&charter, &self.identity, &self.time))
             }
             // The lists count all the same.
             Err(error) => (settings(&self.identity), Some(certificate_line(&error))),
         };
         if let Some(problem) = &problem {
-            tracing::error!(%problem, "the one before is used");
+            tracing::error!(%problem, "the broker's certificate");
         }
         match settings {
             Ok(settings) => {

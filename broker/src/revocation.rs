@@ -1,5 +1,6 @@
 //! Certificate revocation lists (RFC 5280), one per CA of the charter: `vn.crl`, ..., `auditors.crl`, PEM or DER, in a
-//! directory that a transfer job fills. A list that is late, missing or not its CA's never stops traffic (promise 10):
+//! directory that a transfer job fills. While a charter lets a CA hold that it replaced, the list of that one may lie
+//! beside it as `vn-former.crl`; which CA a list is of is what its signature says. A list that is late, missing or not its CA's never stops traffic (promise 10):
 //! the newest good one goes on being used, and what is accepted meanwhile is marked.
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
@@ -23,7 +24,7 @@ use crate::party::Party;
 /// A list with more than that is not read, bytes.
 const MAX_BYTES: u64 = 8 * 1024 * 1024;
 /// Name of the auditors' list.
-const AUDITORS: &str = "auditors";
+pub(crate) const AUDITORS: &str = "auditors";
 
 /// A list that its CA signed.
 #[derive(Clone, Debug)]
@@ -42,11 +43,28 @@ pub struct Known {
     problem: Option<String>,
 }
 
-/// The lists of every CA.
+/// The lists of every CA: by the name of its list, and its certificate.
 #[derive(Clone, Debug, Default)]
 pub struct Revocations {
-    lists: BTreeMap<String, Known>,
+    lists: BTreeMap<(String, String), Known>,
     grace_ms: i64,
+}
+
+/// The CAs whose certificates may be presented under a name of lists, PEM, the newest first, with the end of each.
+pub(crate) fn cas<'a>(charter: &'a Charter, name: &str) -> Vec<(Option<UnixMillis>, &'a str)> {
+    let mut cas: Vec<(Option<UnixMillis>, &str)> = Vec::new();
+    for (charter, until) in charter.generations() {
+        let mut countries = charter.countries().iter();
+        let pem = match name {
+            AUDITORS => Some(charter.file().auditors.ca.as_str()),
+            _ => countries.find(|c| c.code.as_str().eq_ignore_ascii_case(name)).map(|c| c.ca_pem.as_str()),
+        };
+        // A CA that was replaced and named again would hold until its first end.
+        if let Some(pem) = pem.filter(|pem| cas.iter().all(|(_, known)| known != pem)) {
+            cas.push((until, pem));
+        }
+    }
+    cas
 }
 
 /// Name of the list that a party's certificate is looked up in.
@@ -99,47 +117,63 @@ impl Revocations {
     /// Reads the lists of a directory; where a file is missing or wrong, the list known before stays.
     #[must_use]
     pub fn read(directory: &Path, charter: &Charter, grace_hours: u32, before: &Self, now: UnixMillis) -> Self {
-        let countries = charter.countries().iter().map(|c| (c.code.as_str().to_ascii_lowercase(), c.ca_pem.as_str()));
-        let all = countries.chain([(AUDITORS.to_owned(), charter.file().auditors.ca.as_str())]);
-        let known = all.map(|(name, ca)| {
-            let kept = before.lists.get(&name).and_then(|known| known.list.clone());
-            let known = match read(&directory.join(format!("{name}.crl")), ca, now) {
-                // One that is older than what is known would bring back what was revoked since.
-                Ok(Some(list)) if kept.as_ref().is_none_or(|kept| kept.issued <= list.issued) => {
-                    Known { list: Some(list), problem: None }
+        let names = charter.countries().iter().map(|c| c.code.as_str().to_ascii_lowercase());
+        let mut lists = BTreeMap::new();
+        for name in names.chain([AUDITORS.to_owned()]) {
+            let cas = cas(charter, &name).into_iter().filter(|(until, _)| until.is_none_or(|until| now <= until));
+            for (until, ca) in cas {
+                let key = (name.clone(), ca.to_owned());
+                let kept = before.lists.get(&key).and_then(|known| known.list.clone());
+                let mut found = read(&directory.join(format!("{name}.crl")), ca, now);
+                if until.is_some() && !matches!(found, Ok(Some(_))) {
+                    found = read(&directory.join(format!("{name}-former.crl")), ca, now);
                 }
-                Ok(Some(_)) => Known { list: kept, problem: Some("is older than one read before".into()) },
-                Ok(None) => Known { list: kept, problem: Some("is missing".into()) },
-                Err(problem) => Known { list: kept, problem: Some(problem) },
-            };
-            (name, known)
-        });
-        Self { lists: known.collect(), grace_ms: i64::from(grace_hours) * HOUR_MS }
+                let known = match found {
+                    // One that is older than what is known would bring back what was revoked since.
+                    Ok(Some(list)) if kept.as_ref().is_none_or(|kept| kept.issued <= list.issued) => {
+                        Known { list: Some(list), problem: None }
+                    }
+                    Ok(Some(_)) => Known { list: kept, problem: Some("is older than one read before".into()) },
+                    // That of a former CA is not renewed for ever.
+                    Ok(None) if until.is_some() && kept.is_some() => Known { list: kept, problem: None },
+                    Ok(None) => Known { list: kept, problem: Some("is missing".into()) },
+                    Err(problem) => Known { list: kept, problem: Some(problem) },
+                };
+                lists.insert(key, known);
+            }
+        }
+        Self { lists, grace_ms: i64::from(grace_hours) * HOUR_MS }
     }
 
     /// The list for a CA, to be enforced.
-    pub(crate) fn list(&self, name: &str) -> Option<CertificateRevocationListDer<'static>> {
-        self.lists.get(name)?.list.as_ref().map(|list| list.der.clone())
+    pub(crate) fn list(&self, name: &str, ca_pem: &str) -> Option<CertificateRevocationListDer<'static>> {
+        self.lists.get(&(name.to_owned(), ca_pem.to_owned()))?.list.as_ref().map(|list| list.der.clone())
+    }
+
+    /// What is known of a party's CA, and of those that it had.
+    fn known(&self, party: &Party) -> impl Iterator<Item = &Known> {
+        let name = issuer(party);
+        self.lists.iter().filter(move |((list, _), _)| *list == name).map(|(_, known)| known)
     }
 
     /// Whether a party's certificate is on its CA's list.
     #[must_use]
     pub fn is_revoked(&self, party: &Party, serial: &[u8]) -> bool {
-        let list = self.lists.get(&issuer(party)).and_then(|known| known.list.as_ref());
-        list.is_some_and(|list| list.revoked.iter().any(|revoked| revoked == serial))
+        let mut lists = self.known(party).filter_map(|known| known.list.as_ref());
+        lists.any(|list| list.revoked.iter().any(|revoked| revoked == serial))
     }
 
     /// Whether what a party sends is marked: its CA's list is missing, or older than its next update and the grace.
     #[must_use]
     pub fn is_stale(&self, party: &Party, now: UnixMillis) -> bool {
-        let Some(known) = self.lists.get(&issuer(party)) else { return false };
-        known.list.as_ref().is_none_or(|list| now > list.next_update.plus(self.grace_ms))
+        let stale = |list: &List| now > list.next_update.plus(self.grace_ms);
+        self.known(party).any(|known| known.list.as_ref().is_none_or(stale))
     }
 
     /// What a human should look after, a line each.
     #[must_use]
     pub fn problems(&self, now: UnixMillis) -> Vec<String> {
-        let line = |(name, known): (&String, &Known)| {
+        let line = |((name, _), known): (&(String, String), &Known)| {
             let late = known.list.as_ref().filter(|list| now > list.next_update);
             match (late, &known.problem) {
                 (Some(list), _) => Some(format!(

@@ -37,9 +37,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 
 use crate::{
-    accept::{Door, check_believed, server_config},
+    accept::{Door, check_believed, ending, server_config},
     attachments::service::AttachmentService,
     bodies::Bodies,
+    charters,
     config::Config,
     connections::{ConnectionLimits, Connections},
     continuity, deadlines,
@@ -97,6 +98,9 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
     let directory_time = directory.read().unwrap_or_else(PoisonError::into_inner).time();
     let time = FlooredTime::new(clock, &charter, exchange_time.max(directory_time));
     let clock: Arc<dyn Clock> = Arc::new(time.clone());
+    if charter.issued() > clock.now() {
+        return Err(StartError::CharterEarly(charter.number(), charter.issued()));
+    }
     let directory_committer = Committer::start(directory_log, Arc::clone(&clock)).map_err(start)?;
     let exchange_committer = Committer::start(exchange_log, Arc::clone(&clock)).map_err(start)?;
 
@@ -123,7 +127,10 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
     let charter = Arc::new(charter);
     let revocations = read_lists(&config, &charter, &Revocations::default(), clock.now());
     let identity = Identity::read(&config.tls_certificate, &config.tls_key)?;
-    let unbelieved = check_believed(&charter, &identity, &time).err().map(|error| certificate_line(&error));
+    let unbelieved = match check_believed(&charter, &identity, &time) {
+        Ok(()) => ending(&charter, &identity, &time),
+        Err(error) => Some(certificate_line(&error)),
+    };
     let tls = server_config(&charter, identity.clone(), &revocations, time.clone())?;
     let revocations = Arc::new(RwLock::new(revocations));
     let connections = Connections::new(ConnectionLimits {
@@ -189,12 +196,14 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
         directory: Arc::clone(&directory_reader),
         exchange: Arc::clone(&exchange_reader),
         gate: Arc::clone(&gate),
+        charter: Arc::clone(&charter),
         shares: Arc::clone(&shares),
     };
     let repair_service = RepairService::new(Arc::clone(&repair), Arc::clone(&attachments), Arc::clone(&shares));
     let certificate_problem = Arc::new(Mutex::new(unbelieved));
     let metrics_problem = Arc::default();
     let status = StatusSource {
+        charter: Arc::clone(&charter),
         directory: Arc::clone(&directory_reader),
         exchange: Arc::clone(&exchange_reader),
         queue: Arc::clone(&queue),
@@ -237,6 +246,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
     }));
     tasks.spawn(Arc::clone(&intake).enter_held());
     tasks.spawn(Arc::clone(&repair).mend_regularly());
+    tasks.spawn(charters::enter(charter, Arc::clone(&directory), directory_committer.clone(), Arc::clone(&gate)));
     tasks.spawn(wait_for_offices(config.clone(), repair, Arc::clone(&gate), unwitnessed));
     tasks.spawn(deadlines::run(Arc::clone(&state), exchange_committer.clone(), Arc::clone(&clock)));
     tasks.spawn(keep_house(attachments, index, shares));

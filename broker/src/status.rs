@@ -10,7 +10,7 @@ use liaison_log::{
     disk::{Disk as _, OsDisk},
     reader::LogReader,
 };
-use liaison_proto::{clock::Clock as _, ids::OfficeId};
+use liaison_proto::{charter::Charter, clock::Clock as _, ids::OfficeId};
 use serde_json::{Value, json};
 
 use crate::{
@@ -21,6 +21,8 @@ use crate::{
 /// What `status` is answered from.
 #[derive(Clone)]
 pub struct StatusSource {
+    /// The newest charter, with those before it.
+    pub charter: Arc<Charter>,
     /// The directory log.
     pub directory: Arc<LogReader>,
     /// The exchange log.
@@ -110,8 +112,12 @@ impl StatusSource {
             let lanes = waiting.entry(office.to_string()).or_insert_with(|| json!({}));
             lanes[json!(lane).as_str().unwrap_or_default()] = json!(count);
         }
+        let overlap = self.charter.before().map(|_| self.charter.overlap_end());
         json!({
             "listening": self.address,
+            "charter": self.charter.number(),
+            "charter_sha256": self.charter.fingerprint(),
+            "charter_before_until": overlap.filter(|end| *end > self.clock.now()).map(|end| end.to_string()),
             "directory_entries": self.directory.checkpoint().size(),
             "exchange_entries": self.exchange.checkpoint().size(),
             "connections": self.connections.count(),
@@ -125,10 +131,15 @@ impl StatusSource {
 /// The answer as text.
 #[must_use]
 pub fn to_text(status: &Value) -> String {
+    let until = status["charter_before_until"].as_str();
+    let beside = until.map(|until| format!("the charter before holds beside it until {until}\n")).unwrap_or_default();
     let mut text = format!(
-        "listening on {}, {} connections\ndirectory log: {} entries\nexchange log:  {} entries\n",
+        "listening on {}, {} connections\ncharter no. {}, SHA-256 {}\n{}directory log: {} entries\nexchange log:  {} entries\n",
         status["listening"].as_str().unwrap_or("-"),
         status["connections"],
+        status["charter"],
+        status["charter_sha256"].as_str().unwrap_or("-"),
+        beside,
         status["directory_entries"],
         status["exchange_entries"],
     );

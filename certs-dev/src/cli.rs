@@ -1,14 +1,25 @@
 //! The command line of `certs-dev`.
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 use liaison_proto::{
     clock::{Clock as _, SystemClock},
     entropy::OsEntropy,
+    ids::Country,
 };
 
-use crate::{CertsError, members::Members, renewal::sign_office, roles};
+use crate::{
+    CertsError,
+    members::Members,
+    renewal::sign_office,
+    roles,
+    succession::{self, Order, Part},
+};
 
 /// Makes a development charter: authorities, certificates and keys of five countries. DEVELOPMENT ONLY.
 #[derive(Debug, Parser)]
@@ -23,6 +34,21 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Makes and signs the charter after the newest one in `--out`; what is new lies in `charter-<number>` there.
+    NextCharter {
+        /// What it replaces.
+        #[arg(long, value_delimiter = ',', default_value = "authorities,cas,evidence,logs")]
+        replace: Vec<Part>,
+        /// Days during which the charter before holds beside it.
+        #[arg(long, default_value_t = 30)]
+        overlap_days: u32,
+        /// The end of the exchange log, as `broker close-log` wrote it: the new charter names a successor.
+        #[arg(long)]
+        closed: Option<PathBuf>,
+        /// Countries whose authorities do not sign.
+        #[arg(long, value_delimiter = ',')]
+        absent: Vec<Country>,
+    },
     /// Signs an office's next record, as `liaison renew-office-keys` wrote it, with a country's authority key.
     SignOffice {
         /// The country's authority key.
@@ -44,20 +70,38 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(arguments) => arguments,
         Err(e) => e.exit(),
     };
-    if let Some(Command::SignOffice { authority, request, output }) = arguments.command {
-        return match sign_office(&authority, &request, &output) {
+    match arguments.command {
+        None => make(&arguments.out),
+        Some(Command::SignOffice { authority, request, output }) => match sign_office(&authority, &request, &output) {
             Ok(office) => {
                 println!("signed the next record of {office}");
                 ExitCode::SUCCESS
             }
             Err(error) => failed(&error),
-        };
+        },
+        Some(Command::NextCharter { replace, overlap_days, closed, absent }) => {
+            let order = succession::read_end(closed.as_deref()).map(|closed| Order {
+                replace: replace.into_iter().collect(),
+                overlap_days,
+                closed,
+                absent: absent.into_iter().collect(),
+            });
+            match order.and_then(|order| succession::next(&arguments.out, &order, SystemClock.now(), &OsEntropy)) {
+                Ok(charter) => {
+                    println!("charter no. {}, SHA-256 {}", charter.number(), charter.fingerprint());
+                    ExitCode::SUCCESS
+                }
+                Err(error) => failed(&error),
+            }
+        }
     }
-    let made =
-        Members::built_in().and_then(|members| roles::make(&arguments.out, &members, SystemClock.now(), &OsEntropy));
+}
+
+fn make(out: &Path) -> ExitCode {
+    let made = Members::built_in().and_then(|members| roles::make(out, &members, SystemClock.now(), &OsEntropy));
     match made {
         Ok(made) => {
-            println!("DEVELOPMENT ONLY: {} holds the private keys of every country.", arguments.out.display());
+            println!("DEVELOPMENT ONLY: {} holds the private keys of every country.", out.display());
             println!("{} offices; charter no. 1, SHA-256 {}", made.offices.len(), made.fingerprint);
             ExitCode::SUCCESS
         }

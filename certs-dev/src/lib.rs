@@ -15,6 +15,7 @@ pub mod members;
 pub mod renewal;
 pub mod revocation;
 pub mod roles;
+pub mod succession;
 
 use std::{io, path::PathBuf};
 

@@ -112,11 +112,12 @@ impl Maker<'_> {
             domain: domain.clone(),
             operator: members.operator,
             issued: self.now.to_string(),
+            succession: None,
             require_post_quantum: false,
             limits: CharterLimits::built_in(),
             broker,
             auditors,
-            quorum: QuorumEntry { witnesses: 3, faulty: 1 },
+            quorum: QuorumEntry { witnesses: 3, faulty: 1, authorities: None },
             corridor: members.corridors.iter().map(|name| CorridorEntry { name: name.clone() }).collect(),
             country: countries,
             log: logs,
@@ -146,7 +147,12 @@ impl Maker<'_> {
         let mut logs = Vec::new();
         for name in ["directory", "exchange"] {
             let key = self.signing_key(&directory.join(format!("log-{name}.key")))?;
-            logs.push(LogEntry { name: name.to_owned(), origin: format!("{name}.{domain}"), key: public(&key) });
+            logs.push(LogEntry {
+                name: name.to_owned(),
+                origin: format!("{name}.{domain}"),
+                key: public(&key),
+                closed: None,
+            });
         }
         let entry = BrokerEntry { tls_name, ca: ca.certificate().to_owned(), evidence_key: public(&evidence) };
         Ok((entry, logs))
@@ -191,7 +197,7 @@ impl Maker<'_> {
         for (country, key) in signers {
             signatures.sign(*country, charter.bytes(), key);
         }
-        charter.verify_signatures(&signatures.to_wire())?;
+        let charter = Charter::first(Bytes::copy_from_slice(charter.bytes()), signatures.to_wire())?;
         write_file(&self.out.join("charter.toml"), charter.bytes())?;
         let text = toml::to_string(&signatures).map_err(|e| CertsError::Members(e.to_string()))?;
         write_file(&self.out.join("charter.sig"), text.as_bytes())?;

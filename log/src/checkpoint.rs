@@ -57,8 +57,8 @@ impl VerifiedCheckpoint {
         &self.note
     }
 
-    /// Parses a signed note and verifies the log's signature strictly. Signatures by others (witnesses) may stand
-    /// beside it.
+    /// Parses a signed note and verifies the log's signature strictly, under the key in use or one before it. Signatures
+    /// by others (witnesses) may stand beside it.
     ///
     /// # Errors
     /// [`CheckpointError`].
@@ -73,17 +73,20 @@ impl VerifiedCheckpoint {
         if checkpoint.to_bytes() != parsed.text() {
             return Err(CheckpointError::Malformed);
         }
-        if checkpoint.origin() != log.origin {
-            return Err(CheckpointError::Origin);
+        let origin = checkpoint.origin();
+        let (signatures, mut known) = (signatures(note)?, false);
+        let signed = log.keys(origin, checkpoint.size()).any(|key| {
+            known = true;
+            let id = key_id(origin, key);
+            let mut ours = signatures.iter().filter(|signature| signature.name() == origin && signature.id() == id);
+            let (Some(signature), None) = (ours.next(), ours.next()) else { return false };
+            signature.signature().try_into().is_ok_and(|bytes| key.verify_raw(parsed.text(), bytes).is_ok())
+        });
+        match (signed, known) {
+            (false, false) => return Err(CheckpointError::Origin),
+            (false, true) => return Err(CheckpointError::Signature),
+            (true, _) => {}
         }
-        let id = key_id(&log.origin, &log.key);
-        let ours: Vec<Signature> = signatures(note)?
-            .into_iter()
-            .filter(|signature| signature.name() == log.origin && signature.id() == id)
-            .collect();
-        let [signature] = ours.as_slice() else { return Err(CheckpointError::Signature) };
-        let signature = signature.signature().try_into().map_err(|_| CheckpointError::Signature)?;
-        log.key.verify_raw(parsed.text(), signature).map_err(|_| CheckpointError::Signature)?;
         Ok(Self { size: checkpoint.size(), root: *checkpoint.hash(), note: note.clone() })
     }
 }
@@ -125,7 +128,7 @@ impl CheckpointSigner {
     /// The identity that verifies what this signs.
     #[must_use]
     pub fn identity(&self) -> LogIdentity {
-        LogIdentity { origin: self.origin.clone(), key: self.key.verifying_key() }
+        LogIdentity { origin: self.origin.clone(), key: self.key.verifying_key(), former: Vec::new() }
     }
 
     /// Signs a checkpoint.

@@ -126,6 +126,11 @@ impl Mirror {
         }
     }
 
+    /// Goes on with the identity that a later charter gives the log.
+    pub fn set_log(&mut self, log: LogIdentity) {
+        self.log = log;
+    }
+
     /// Every entry, in order.
     #[must_use]
     pub fn entries(&self) -> &[Bytes] {

@@ -6,7 +6,7 @@ use liaison_proto::{
     Bytes, limits,
     wire::{self, log_client::LogClient},
 };
-use tonic::{Status, transport::Channel};
+use tonic::{Code, Status, transport::Channel};
 
 use crate::mirror::LogSource;
 
@@ -34,6 +34,19 @@ impl RemoteLog {
     pub async fn consistency(&self, old_size: u64, new_size: u64) -> Result<Vec<Bytes>, Status> {
         let request = wire::ConsistencyRequest { log: self.log.into(), old_size, new_size };
         Ok(within(DEADLINE, self.client.clone().consistency(request)).await?.into_inner().hashes)
+    }
+
+    /// The charters that follow the one of a number, the oldest first. They vouch for themselves.
+    ///
+    /// # Errors
+    /// The broker's refusal, or a failure of the link.
+    pub async fn charters(&self, after: u64) -> Result<Vec<wire::CharterRecord>, Status> {
+        let request = wire::ChartersRequest { after };
+        match within(DEADLINE, self.client.clone().charters(request)).await {
+            // A broker of a version that has one charter.
+            Err(status) if status.code() == Code::Unimplemented => Ok(Vec::new()),
+            answer => Ok(answer?.into_inner().charters),
+        }
     }
 }
 

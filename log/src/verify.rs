@@ -143,7 +143,7 @@ pub fn verify_entry(leaf: &ExchangeLeaf, directory: &Directory) -> Result<(), En
                     return Err(EntryError::UnknownKey(to));
                 }
             }
-            if directory.charter().corridor(core.from, &core.to).as_ref() != Some(&core.corridor) {
+            if directory.charter_at(size).corridor(core.from, &core.to).as_ref() != Some(&core.corridor) {
                 return Err(EntryError::Admission("the corridor is not one of the charter's"));
             }
             if leaf.time.since(core.created_at) > limits::DEDUP_DAYS * DAY_MS {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use liaison_link::{
-    charter_files,
+    charter_files::Charters,
     dial::{self, Dialer},
     local,
     process::{lock_directory, stop_signal},
@@ -13,7 +13,6 @@ use liaison_link::{
 use liaison_log::remote::RemoteLog;
 use liaison_proto::{
     Bytes,
-    charter::Charter,
     clock::{Clock, DAY_MS},
     entropy::SharedEntropy,
     failure::chain,
@@ -67,7 +66,8 @@ pub async fn run(
     }
     // Held until the process ends: the store's thread may outlive this function.
     std::mem::forget(lock_directory(&config.data).map_err(io_failed("locking the data directory"))?);
-    let (charter, _) = charter_files::load(&config.charter, Some(&config.charter_sha256))?;
+    let charters = Charters::open(&config.charter, Some(&config.charter_sha256), config.data.join("charters"))?;
+    let charter = charters.get();
     let office = config.office;
     if charter.country(office.country()).is_none() {
         return Err(NodeError::Country(office));
@@ -78,7 +78,7 @@ pub async fn run(
     // A clock that died says 1970: the log knows better.
     let time = FlooredTime::new(clock, &charter, store.state().log_time);
     let clock: Arc<dyn Clock> = Arc::new(time.clone());
-    let tls = NodeTls { charter: charter.clone(), keystore: keystore.clone(), time: time.clone() };
+    let tls = NodeTls { charters: charters.clone(), keystore: keystore.clone(), time: time.clone() };
     let client = ClientTls::from(tls.read()?);
     let channel = || dial::channel(&charter, config.broker, client.clone(), Arc::clone(&dialer));
     let flash = dial::flash_channel(&charter, config.broker, client.clone(), Arc::clone(&dialer))?;
@@ -88,14 +88,14 @@ pub async fn run(
 
     let key_table = KeyTable::open(disk(&config, "store").as_ref()).map_err(io_failed("opening the key table"))?;
     let key_table = Arc::new(key_table);
-    let directory = DirectoryReplica::open(&disk(&config, "directory"), &charter)
+    let directory = DirectoryReplica::open(&disk(&config, "directory"), charters.clone())
         .map_err(io_failed("opening the directory's replica"))?;
     let directory = Arc::new(directory);
     let exchange_sources = connections.lanes.clone().map(|channel| RemoteLog::new(channel, LogName::Exchange));
     let exchange_log = exchange_sources[Lane::Urgent as usize].clone();
     let directory_sources = connections.lanes.clone().map(|channel| RemoteLog::new(channel, LogName::Directory));
     let directory_source = directory_sources[Lane::Urgent as usize].clone();
-    let view = Arc::new(LogView::new(charter.exchange_log().clone(), exchange_sources, store.clone()));
+    let view = Arc::new(LogView::new(charters.clone(), exchange_sources, store.clone()));
     let session_ms = i64::from(config.unlock_minutes) * 60_000;
     let vault = Arc::new(Vault::new(keystore, Arc::clone(&clock), session_ms));
     let health = Arc::new(Health::default());
@@ -107,7 +107,7 @@ pub async fn run(
         store: store.clone(),
         view: Arc::clone(&view),
         uploads: Uploads::default(),
-        evidence_key: *charter.evidence_key(),
+        charters,
         health: Arc::clone(&health),
         connected: Arc::default(),
         clock: Arc::clone(&clock),
@@ -195,7 +195,7 @@ pub async fn run(
 
 /// The node's TLS settings, from its files.
 struct NodeTls {
-    charter: Charter,
+    charters: Charters,
     keystore: Keystore,
     time: FlooredTime,
 }
@@ -203,9 +203,9 @@ struct NodeTls {
 impl NodeTls {
     fn read(&self) -> Result<rustls::ClientConfig, TlsError> {
         let (chain, key) = self.keystore.tls();
-        let file = self.charter.file();
-        let identity = Identity::read(&chain, &key)?;
-        tls::client_config(&file.broker.ca, identity, file.require_post_quantum, self.time.clone())
+        let charter = self.charters.get();
+        let (cas, identity) = (charter.broker_cas(self.time.now()), Identity::read(&chain, &key)?);
+        tls::client_config(&cas, identity, charter.file().require_post_quantum, self.time.clone())
     }
 }
 
@@ -223,7 +223,10 @@ async fn look_after(
 ) -> Result<(), StoreError> {
     let (chain_file, key_file) = tls.keystore.tls();
     // Both: whichever of the two comes first does not fit the other yet.
-    let stamp = || [&chain_file, &key_file].map(|file| std::fs::metadata(file).and_then(|found| found.modified()).ok());
+    let files = || [&chain_file, &key_file].map(|file| std::fs::metadata(file).and_then(|found| found.modified()).ok());
+    // The broker's CAs change with a new charter, and when its overlap ends.
+    let cas = || tls.charters.get().broker_cas(tls.time.now());
+    let stamp = || (files(), cas());
     let mut known = stamp();
     loop {
         tokio::time::sleep(LOOK).await;
@@ -298,6 +301,10 @@ impl Follower {
         if let Some(what) = self.directory.foreign_record(self.office, &own) {
             self.link.alarm(what, Bytes::new()).await?;
         }
+        // Every party must see the same one: a charter that is shown and not logged is a matter for people.
+        let (known, entered) = (self.link.charters.get().number(), self.directory.directory().charters());
+        let line = || format!("charter no. {known} is in force, and the directory log has no. {entered}");
+        self.link.health.note("charter", (known > entered && entered > 0).then(line));
         let next = own.next.filter(|next| self.directory.has_next(self.office, next));
         let problem = match next {
             Some(next) => self.adopt(next).await.err(),

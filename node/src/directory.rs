@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
 };
 
+use liaison_link::charter_files::{CharterFileError, Charters};
 use liaison_log::{
     disk::Disk,
     mirror::{Mirror, MirrorError},
@@ -13,7 +14,6 @@ use liaison_log::{
 };
 use liaison_proto::{
     Bytes,
-    charter::Charter,
     directory::Directory,
     ids::OfficeId,
     office::{Office, RecordError},
@@ -30,6 +30,12 @@ const MAX_ENTRIES: u64 = 1_000_000;
 /// Why the directory could not be brought up to date. What was known stays.
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
+    /// The broker's charter does not follow from the one held here.
+    #[error("the broker's charter is not one that follows from this node's")]
+    Charter(#[from] CharterFileError),
+    /// The broker could not be asked for its charter.
+    #[error("the broker could not be asked for its charter")]
+    Link(#[source] Box<Status>),
     /// The log could not be fetched or verified.
     #[error("the directory log could not be brought up to date")]
     Mirror(#[from] MirrorError<Status>),
@@ -48,12 +54,17 @@ impl DirectoryError {
     /// Whether the log itself is at fault, rather than the link to it.
     #[must_use]
     pub const fn is_alarm(&self) -> bool {
-        !matches!(self, Self::Mirror(MirrorError::Source(_) | MirrorError::Disk(_)))
+        match self {
+            Self::Charter(error) => error.is_alarm(),
+            Self::Link(_) | Self::Mirror(MirrorError::Source(_) | MirrorError::Disk(_)) => false,
+            Self::Mirror(_) | Self::Record { .. } => true,
+        }
     }
 }
 
 /// The replica.
 pub struct DirectoryReplica {
+    charters: Charters,
     mirror: Mutex<Mirror>,
     directory: RwLock<Directory>,
 }
@@ -63,7 +74,8 @@ impl DirectoryReplica {
     ///
     /// # Errors
     /// When it is damaged.
-    pub fn open(disk: &Arc<dyn Disk>, charter: &Charter) -> io::Result<Self> {
+    pub fn open(disk: &Arc<dyn Disk>, charters: Charters) -> io::Result<Self> {
+        let charter = charters.get();
         let open = || Mirror::open(Arc::clone(disk), charter.directory_log().clone(), MAX_ENTRIES);
         let mirror = match open() {
             // The copy is a cache: a damaged one is forgotten, and fetched and verified anew.
@@ -74,7 +86,7 @@ impl DirectoryReplica {
             }
             mirror => mirror?,
         };
-        let mut directory = Directory::new(charter.clone());
+        let mut directory = Directory::new(charter);
         for entry in mirror.entries() {
             if let Err(error) = directory.apply_leaf(entry) {
                 // What came before it holds: officers still read what they have. The next update raises the alarm.
@@ -82,7 +94,7 @@ impl DirectoryReplica {
                 break;
             }
         }
-        Ok(Self { mirror: Mutex::new(mirror), directory: RwLock::new(directory) })
+        Ok(Self { charters, mirror: Mutex::new(mirror), directory: RwLock::new(directory) })
     }
 
     /// The directory as replayed.
@@ -109,6 +121,11 @@ impl DirectoryReplica {
     /// [`DirectoryError`].
     pub async fn update(&self, source: &RemoteLog) -> Result<(), DirectoryError> {
         let mut mirror = self.mirror.lock().await;
+        // First: a later charter may name another key of the log.
+        let learnt =
+            source.charters(self.charters.get().number()).await.map_err(|e| DirectoryError::Link(Box::new(e)))?;
+        self.charters.learn(&learnt)?;
+        mirror.set_log(self.charters.get().directory_log().clone());
         mirror.update(source).await?;
         let known = usize::try_from(self.directory().size()).unwrap_or(usize::MAX);
         if mirror.entries().len() <= known {

@@ -60,7 +60,7 @@ pub async fn run(link: Link) -> Result<(), StoreError> {
 }
 
 fn size_of(link: &Link, note: &Bytes) -> u64 {
-    VerifiedCheckpoint::verify(note, link.view.log()).map_or(0, |checkpoint| checkpoint.size())
+    VerifiedCheckpoint::verify(note, link.charters.get().exchange_log()).map_or(0, |checkpoint| checkpoint.size())
 }
 
 #[derive(PartialEq, Eq)]
@@ -74,12 +74,19 @@ enum Compared {
 }
 
 async fn compare(link: &Link, note: &Bytes) -> Result<Compared, StoreError> {
-    // A note that does not verify says nothing about the log, only about the sender.
-    let Ok(checkpoint) = VerifiedCheckpoint::verify(note, link.view.log()) else {
-        tracing::warn!("a counterpart's newest checkpoint does not verify");
-        return Ok(Compared::Done);
+    let checkpoint = match link.view.checkpoint(note, Lane::Bulk).await {
+        // A note that does not verify says nothing about the log, only about the sender.
+        Err(ViewError::Receipt(_)) => {
+            tracing::warn!("a counterpart's newest checkpoint does not verify");
+            return Ok(Compared::Done);
+        }
+        checkpoint => checkpoint,
     };
-    match link.view.extend(&checkpoint, Lane::Bulk).await {
+    let compared = match checkpoint {
+        Ok(checkpoint) => link.view.extend(&checkpoint, Lane::Bulk).await,
+        Err(error) => Err(error),
+    };
+    match compared {
         Ok(()) => Ok(Compared::Done),
         Err(error) if error.is_alarm() => {
             let what = format!("the log was shown differently to a counterpart: {}", chain(&error));

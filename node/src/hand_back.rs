@@ -5,7 +5,6 @@
 use std::{io, ops::Range, sync::Arc, time::Duration};
 
 use liaison_log::{
-    checkpoint::VerifiedCheckpoint,
     mirror::LogSource as _,
     remote::{RemoteLog, within},
 };
@@ -220,12 +219,13 @@ fn read_entry(link: &Link, held: &crate::state::HeldEntry) -> io::Result<(wire::
 /// entries is noticed before the next message.
 async fn compare(link: &Link, source: &RemoteLog) -> Result<(), StoreError> {
     let Ok(note) = source.checkpoint().await else { return Ok(()) };
-    match VerifiedCheckpoint::verify(&note, link.view.log()) {
-        Ok(checkpoint) => match link.view.extend(&checkpoint, Lane::Bulk).await {
-            Err(error) if error.is_alarm() => link.alarm(chain(&error), note).await,
-            _ => Ok(()),
-        },
-        Err(error) => link.alarm(format!("the broker's checkpoint: {error}"), note).await,
+    let compared = match link.view.checkpoint(&note, Lane::Bulk).await {
+        Ok(checkpoint) => link.view.extend(&checkpoint, Lane::Bulk).await,
+        Err(error) => Err(error),
+    };
+    match compared {
+        Err(error) if error.is_alarm() => link.alarm(format!("the broker's checkpoint: {}", chain(&error)), note).await,
+        _ => Ok(()),
     }
 }
 

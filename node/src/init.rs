@@ -101,7 +101,7 @@ pub fn init(
     clock: &dyn Clock,
     entropy: &dyn Entropy,
 ) -> Result<Vec<String>, NodeError> {
-    let (charter, _) = charter_files::load(&config.charter, Some(&config.charter_sha256))?;
+    let charter = charter_files::load(&config.charter, Some(&config.charter_sha256))?;
     if charter.country(config.office.country()).is_none() {
         return Err(NodeError::Country(config.office));
     }

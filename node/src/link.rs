@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use liaison_link::charter_files::Charters;
 use liaison_log::verify::VerifiedReceipt;
 use liaison_proto::{
     Bytes,
@@ -11,7 +12,6 @@ use liaison_proto::{
     failure::chain,
     ids::Lane,
     limits,
-    sign::VerifyingKey,
     wire::{self, attachments_client::AttachmentsClient, exchange_client::ExchangeClient},
 };
 use tokio::sync::Notify;
@@ -48,8 +48,8 @@ pub struct Link {
     pub view: Arc<LogView>,
     /// Which attachments the broker has.
     pub uploads: Uploads,
-    /// The broker's key for refusals.
-    pub evidence_key: VerifyingKey,
+    /// The newest charter: the broker's key for refusals, and the log's.
+    pub charters: Charters,
     /// What may be wrong with this node.
     pub health: Arc<Health>,
     /// Tells that a stream from the broker has begun.

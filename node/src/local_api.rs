@@ -281,6 +281,7 @@ impl LocalApi {
             "office_unlocked": self.vault.office().is_ok(),
             "officer": self.vault.officer(uid).ok().map(|officer| officer.officer_id.clone()),
             "broker": self.contact.to_json(),
+            "charter": self.opener.link.charters.get().number(),
             "directory_entries": directory_entries,
             "to_submit": state.to_submit.len(),
             "to_confirm": state.to_state.len(),

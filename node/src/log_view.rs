@@ -2,8 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use liaison_link::charter_files::{CharterFileError, Charters};
 use liaison_log::{
-    checkpoint::VerifiedCheckpoint,
+    checkpoint::{CheckpointError, VerifiedCheckpoint},
     remote::RemoteLog,
     verify::{Inconsistent, ReceiptError, VerifiedReceipt, verify_consistency, verify_receipt},
 };
@@ -34,6 +35,9 @@ pub enum ViewError {
     /// The proof could not be had: nothing is known yet.
     #[error("the consistency proof could not be fetched")]
     Link(#[source] Status),
+    /// The broker's charter does not follow from the one held here.
+    #[error("the broker's charter is not one that follows from this node's")]
+    Charter(#[from] CharterFileError),
     /// The newest checkpoint could not be kept.
     #[error("the newest checkpoint could not be kept")]
     Store(#[from] StoreError),
@@ -43,13 +47,22 @@ impl ViewError {
     /// Whether the log itself is at fault, rather than link or disk.
     #[must_use]
     pub const fn is_alarm(&self) -> bool {
-        matches!(self, Self::Receipt(_) | Self::Inconsistent(_))
+        match self {
+            Self::Receipt(_) | Self::Inconsistent(_) => true,
+            Self::Charter(error) => error.is_alarm(),
+            Self::Link(_) | Self::Store(_) => false,
+        }
     }
+}
+
+/// Whether another charter may explain it.
+fn is_unknown_key(error: &ReceiptError) -> bool {
+    matches!(error, ReceiptError::Checkpoint(CheckpointError::Signature | CheckpointError::Origin))
 }
 
 /// The newest checkpoint that was verified, and how others compare with it.
 pub struct LogView {
-    log: LogIdentity,
+    charters: Charters,
     /// Per lane: a proof that FLASH needs waits for nothing else.
     sources: [RemoteLog; 3],
     store: Store,
@@ -60,18 +73,50 @@ pub struct LogView {
 impl LogView {
     /// The view of a log, continued from what the store holds.
     #[must_use]
-    pub fn new(log: LogIdentity, sources: [RemoteLog; 3], store: Store) -> Self {
+    pub fn new(charters: Charters, sources: [RemoteLog; 3], store: Store) -> Self {
         let kept: Option<Bytes> = store.state().checkpoint.clone();
-        // It was verified before it was kept; a charter with another key makes it void.
-        let newest = kept.and_then(|note| VerifiedCheckpoint::verify(&note, &log).ok());
+        // It was verified before it was kept; another chain of charters makes it void.
+        let newest = kept.and_then(|note| VerifiedCheckpoint::verify(&note, charters.get().exchange_log()).ok());
         let seen_size = AtomicU64::new(newest.as_ref().map_or(0, VerifiedCheckpoint::size));
-        Self { log, sources, store, newest: Mutex::new(newest), seen_size }
+        Self { charters, sources, store, newest: Mutex::new(newest), seen_size }
     }
 
-    /// The log's identity.
-    #[must_use]
-    pub const fn log(&self) -> &LogIdentity {
-        &self.log
+    /// Asks the broker for charters that are not known here yet.
+    ///
+    /// # Errors
+    /// [`ViewError::Link`], or [`ViewError::Charter`] for one that does not follow.
+    pub async fn learn(&self, lane: Lane) -> Result<(), ViewError> {
+        let known = self.charters.get().number();
+        let learnt = self.sources[lane as usize].charters(known).await.map_err(ViewError::Link)?;
+        Ok(self.charters.learn(&learnt)?)
+    }
+
+    /// Verifies what the log signed. What verifies under no key known may be under one of a charter that is not known
+    /// yet: the broker is asked for it.
+    async fn under_its_key<T>(
+        &self,
+        lane: Lane,
+        verify: impl Fn(&LogIdentity) -> Result<T, ReceiptError>,
+    ) -> Result<T, ViewError> {
+        let charter = self.charters.get();
+        let error = match verify(charter.exchange_log()) {
+            Err(error) if is_unknown_key(&error) => error,
+            verified => return Ok(verified?),
+        };
+        self.learn(lane).await?;
+        if self.charters.get().number() == charter.number() {
+            return Err(error.into());
+        }
+        Ok(verify(self.charters.get().exchange_log())?)
+    }
+
+    /// Verifies a signed checkpoint; it is not compared with others.
+    ///
+    /// # Errors
+    /// [`ViewError`].
+    pub async fn checkpoint(&self, note: &Bytes, lane: Lane) -> Result<VerifiedCheckpoint, ViewError> {
+        let verify = |log: &LogIdentity| VerifiedCheckpoint::verify(note, log).map_err(ReceiptError::Checkpoint);
+        self.under_its_key(lane, verify).await
     }
 
     /// The newest verified checkpoint.
@@ -90,7 +135,7 @@ impl LogView {
     /// # Errors
     /// [`ViewError`].
     pub async fn verify(&self, receipt: &wire::Receipt, lane: Lane) -> Result<VerifiedReceipt, ViewError> {
-        let verified = verify_receipt(receipt, &self.log)?;
+        let verified = self.under_its_key(lane, |log| verify_receipt(receipt, log)).await?;
         self.extend(&verified.checkpoint, lane).await?;
         Ok(verified)
     }

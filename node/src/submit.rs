@@ -293,8 +293,14 @@ impl Submitter {
         tracing::warn!(message = %id, code = refusal.code, "refused by the broker");
         let header = Header::parse(envelope.header.clone()).ok();
         let is_signed = |signed: &wire::SignedRefusal| {
-            header.as_ref().is_some_and(|h| is_signed_refusal(signed, h, &refusal.code, &self.link.evidence_key))
+            let evidence = self.link.charters.get().evidence_keys(self.link.clock.now());
+            header.as_ref().is_some_and(|h| is_signed_refusal(signed, h, &refusal.code, &evidence))
         };
+        if refusal.signed.as_ref().is_some_and(|signed| !is_signed(signed))
+            && let Err(error) = self.link.view.learn(self.lane).await
+        {
+            tracing::debug!(%error, "the broker's charters are not known");
+        }
         let signed = refusal.signed.clone().filter(is_signed);
         if refusal.signed.is_some() && signed.is_none() {
             let what = format!("the broker's signature over its refusal of {id} is not good");

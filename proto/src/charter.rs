@@ -1,20 +1,28 @@
 //! The charter: the file that the member countries agree on and every party is given.
 //!
-//! Charter no. 1 is signed by the authorities of all its countries, and its SHA-256 is delivered by hand.
+//! Charter no. 1 is signed by the authorities of all its countries, and its SHA-256 is delivered by hand. Each later one
+//! is signed by a quorum of the authorities of the one before ([`succession`]); what it replaces stays good for an overlap.
 
-use std::collections::BTreeSet;
-
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeSet,
+    iter,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use crate::{
     Bytes,
-    clock::UnixMillis,
+    clock::{DAY_MS, UnixMillis},
     ids::{Country, OfficeId},
     limits, sha256,
-    sign::{PayloadType, SigningKey, VerifyingKey},
+    sign::{KeyRing, PayloadType, VerifyingKey},
     wire,
 };
+
+mod file;
+mod rules;
+mod succession;
+
+pub use file::*;
 
 /// Why a charter was not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,192 +39,14 @@ pub enum CharterError {
     /// A country's signature is missing or not good.
     #[error("charter is not signed by the authority of {0}")]
     Unsigned(String),
-}
-
-/// charter.toml, field by field.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CharterFile {
-    /// Version of this form: 1.
-    pub format: u32,
-    /// 1 for the first charter.
-    pub number: u64,
-    /// Domain under which every TLS name lies.
-    pub domain: String,
-    /// Country that operates the broker; its witness does not count.
-    pub operator: Country,
-    /// RFC 3339.
-    pub issued: String,
-    /// Whether a link without a post-quantum key exchange is refused.
-    pub require_post_quantum: bool,
-    /// Limits that parties must agree on.
-    pub limits: CharterLimits,
-    /// The broker.
-    pub broker: BrokerEntry,
-    /// The auditors' CA.
-    pub auditors: AuditorsEntry,
-    /// The witnesses that count, and how many are needed.
-    pub quorum: QuorumEntry,
-    /// Corridors by name.
-    pub corridor: Vec<CorridorEntry>,
-    /// The member countries.
-    pub country: Vec<CountryEntry>,
-    /// Exactly the directory and the exchange log.
-    pub log: Vec<LogEntry>,
-    /// One per country.
-    pub witness: Vec<WitnessEntry>,
-}
-
-/// Limits that parties must agree on, in bytes, counts or days.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "each is the constant of the same name in `limits`")]
-pub struct CharterLimits {
-    pub header_bytes: u64,
-    pub body_bytes: u64,
-    pub attachment_bytes: u64,
-    pub attachments: u64,
-    pub recipients: u64,
-    pub leaf_bytes: u64,
-    pub delivery_days: i64,
-    pub dedup_days: i64,
-}
-
-impl CharterLimits {
-    /// The limits this version is built with.
-    #[must_use]
-    pub const fn built_in() -> Self {
-        Self {
-            header_bytes: limits::HEADER_BYTES as u64,
-            body_bytes: limits::BODY_BYTES as u64,
-            attachment_bytes: limits::ATTACHMENT_BYTES,
-            attachments: limits::ATTACHMENTS as u64,
-            recipients: limits::RECIPIENTS as u64,
-            leaf_bytes: limits::LEAF_BYTES as u64,
-            delivery_days: limits::DELIVERY_DAYS,
-            dedup_days: limits::DEDUP_DAYS,
-        }
-    }
-}
-
-/// The broker's names and keys.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BrokerEntry {
-    /// The only name that may serve.
-    pub tls_name: String,
-    /// PEM of the broker's own CA.
-    pub ca: String,
-    /// Base64 of the Ed25519 key that signs refusals.
-    pub evidence_key: String,
-}
-
-/// The auditors' CA and who they are.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AuditorsEntry {
-    /// PEM of the CA for auditors.
-    pub ca: String,
-    /// DNS labels below `audit.<domain>`.
-    pub names: Vec<String>,
-}
-
-/// k of the n countries other than the operator's, with f of them faulty: 2k > n + f.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct QuorumEntry {
-    /// k.
-    pub witnesses: u32,
-    /// f.
-    pub faulty: u32,
-}
-
-/// A corridor between two countries.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CorridorEntry {
-    /// "VN-CN".
-    pub name: String,
-}
-
-/// A member country.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CountryEntry {
-    /// ISO 3166-1 alpha-2.
-    pub code: Country,
-    /// Base64 of the authority's Ed25519 key.
-    pub authority: String,
-    /// PEM of the country's CA, name-constrained to its own subtree.
-    pub ca: String,
-    /// Central contact point.
-    pub contact_point: OfficeId,
-}
-
-/// A log.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LogEntry {
-    /// "directory" or "exchange".
-    pub name: String,
-    /// C2SP origin line, which is also the name of its key.
-    pub origin: String,
-    /// Base64 of the Ed25519 key that signs checkpoints.
-    pub key: String,
-}
-
-/// A country's witness.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WitnessEntry {
-    /// Whose witness.
-    pub country: Country,
-    /// Key name in cosignature lines.
-    pub name: String,
-    /// Base64 of the Ed25519 key.
-    pub key: String,
-}
-
-/// charter.sig: the authorities' signatures, beside the charter.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SignatureFile {
-    /// One per authority.
-    pub signature: Vec<SignatureEntry>,
-}
-
-/// One authority's signature.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SignatureEntry {
-    /// Whose.
-    pub country: Country,
-    /// Algorithm id, 1 = Ed25519.
-    pub algorithm: u32,
-    /// Base64.
-    pub value: String,
-}
-
-impl SignatureFile {
-    /// As it stands in the CHARTER leaf.
-    #[must_use]
-    pub fn to_wire(&self) -> Vec<wire::CountrySignature> {
-        let signature = |entry: &SignatureEntry| wire::CountrySignature {
-            country: entry.country.to_string(),
-            signature: Some(wire::Signature {
-                algorithm: entry.algorithm,
-                value: STANDARD.decode(&entry.value).unwrap_or_default().into(),
-            }),
-        };
-        self.signature.iter().map(signature).collect()
-    }
-
-    /// Adds an authority's signature over the charter's bytes.
-    pub fn sign(&mut self, country: Country, charter: &[u8], authority: &SigningKey) {
-        let signature = authority.sign(PayloadType::Charter, charter);
-        let value = STANDARD.encode(&signature.value);
-        self.signature.push(SignatureEntry { country, algorithm: signature.algorithm, value });
-    }
+    /// Too few of the authorities of the charter before have signed.
+    #[error("charter is signed by {signed} authorities of the charter before, and {needed} are needed")]
+    Quorum {
+        /// Good signatures.
+        signed: usize,
+        /// That the charter before asks for.
+        needed: usize,
+    },
 }
 
 /// A member country, parsed.
@@ -232,71 +62,81 @@ pub struct MemberCountry {
     pub contact_point: OfficeId,
 }
 
-/// A log's identity.
+/// A log's identity: what signs its checkpoints, and what did before.
 #[derive(Clone, Debug)]
 pub struct LogIdentity {
     /// Origin line and key name.
     pub origin: String,
     /// Key that signs its checkpoints.
     pub key: VerifyingKey,
+    /// Keys and origins before: what they signed stays proven.
+    pub former: Vec<FormerLog>,
 }
 
-/// A parsed charter with the bytes that the authorities signed.
+/// What signed a log's checkpoints before.
+#[derive(Clone, Debug)]
+pub struct FormerLog {
+    /// Origin line and key name.
+    pub origin: String,
+    /// Key that signed.
+    pub key: VerifyingKey,
+    /// Last provable size, where the log was closed: beyond it nothing under this key counts.
+    pub closed: Option<u64>,
+}
+
+impl LogIdentity {
+    /// The keys that may have signed a tree of this origin and size, the one in use first.
+    pub fn keys(&self, origin: &str, size: u64) -> impl Iterator<Item = &VerifyingKey> {
+        let own = (self.origin == origin).then_some(&self.key);
+        let counts = move |former: &&FormerLog| former.origin == origin && former.closed.is_none_or(|end| size <= end);
+        own.into_iter().chain(self.former.iter().filter(counts).map(|former| &former.key))
+    }
+}
+
+/// A parsed charter with the bytes that the authorities signed, and the chain of those before it.
 #[derive(Clone, Debug)]
 pub struct Charter {
     bytes: Bytes,
+    signatures: Vec<wire::CountrySignature>,
     file: CharterFile,
+    issued: UnixMillis,
     countries: Vec<MemberCountry>,
     directory_log: LogIdentity,
     exchange_log: LogIdentity,
     evidence_key: VerifyingKey,
+    before: Option<Arc<Self>>,
 }
 
 impl Charter {
-    /// When it was issued: no clock that runs says an earlier time.
-    #[must_use]
-    pub fn issued(&self) -> UnixMillis {
-        self.file.issued.parse::<jiff::Timestamp>().map_or(UnixMillis(0), |at| UnixMillis(at.as_millisecond()))
-    }
-
     /// Parses charter.toml and checks its rules; signatures are another step.
     ///
     /// # Errors
     /// [`CharterError`] naming the form or rule.
     pub fn parse(bytes: Bytes) -> Result<Self, CharterError> {
-        if bytes.len() > limits::CHARTER_BYTES {
-            return Err(CharterError::TooLarge);
-        }
-        let text = std::str::from_utf8(&bytes).map_err(|_| CharterError::Form("it is not UTF-8".into()))?;
-        let file: CharterFile = toml::from_str(text).map_err(|e| CharterError::Form(e.message().to_owned()))?;
-        if file.format != 1 {
-            return Err(CharterError::Form(format!("format {}", file.format)));
-        }
-        let countries = parse_countries(&file)?;
-        check_rules(&file)?;
-        let directory_log = log_identity(&file, "directory")?;
-        let exchange_log = log_identity(&file, "exchange")?;
-        let evidence_key = parse_key(&file.broker.evidence_key, "broker.evidence_key")?;
-        let witnesses = file.witness.iter().map(|witness| parse_key(&witness.key, "witness.key"));
-        let mut others = witnesses.collect::<Result<Vec<_>, _>>()?;
-        others.extend([directory_log.key, exchange_log.key, evidence_key]);
-        distinct_keys(&countries, &others)?;
-        Ok(Self { bytes, countries, directory_log, exchange_log, evidence_key, file })
+        rules::parse(bytes)
     }
 
-    /// Checks that every member country's authority has signed these bytes.
+    /// The first charter: every member country's authority has signed these bytes.
     ///
     /// # Errors
-    /// [`CharterError::Unsigned`] naming the first country whose signature is missing or not good.
-    pub fn verify_signatures(&self, signatures: &[wire::CountrySignature]) -> Result<(), CharterError> {
-        for country in &self.countries {
-            let signature = signatures.iter().find(|s| s.country == country.code.as_str());
-            country
-                .authority
-                .verify(PayloadType::Charter, &self.bytes, signature.and_then(|s| s.signature.as_ref()))
-                .map_err(|_| CharterError::Unsigned(country.code.to_string()))?;
+    /// [`CharterError`]; `Unsigned` names the first country whose signature is missing or not good.
+    pub fn first(bytes: Bytes, signatures: Vec<wire::CountrySignature>) -> Result<Self, CharterError> {
+        let charter = Self::parse(bytes)?;
+        if charter.number() != 1 {
+            return Err(rules::rule("the first charter of a chain has number 1"));
         }
-        Ok(())
+        charter.countries.iter().try_for_each(|country| charter.is_signed(&signatures, country))?;
+        Ok(Self { signatures, ..charter })
+    }
+
+    fn is_signed(&self, signatures: &[wire::CountrySignature], country: &MemberCountry) -> Result<(), CharterError> {
+        // A country whose authority has a new key signs with both.
+        let own = signatures.iter().filter(|s| s.country == country.code.as_str());
+        let is_good = |s: &wire::CountrySignature| {
+            country.authority.verify(PayloadType::Charter, &self.bytes, s.signature.as_ref())
+        };
+        let mut good = own.take(limits::CHARTER_SIGNATURES).map(is_good).filter(Result::is_ok);
+        good.next().map(|_| ()).ok_or_else(|| CharterError::Unsigned(country.code.to_string()))
     }
 
     /// The bytes that were signed.
@@ -305,10 +145,65 @@ impl Charter {
         &self.bytes
     }
 
+    /// As it stands in the CHARTER leaf, and is handed from party to party.
+    #[must_use]
+    pub fn record(&self) -> wire::CharterRecord {
+        wire::CharterRecord { charter: self.bytes.clone(), signatures: self.signatures.clone() }
+    }
+
     /// SHA-256 of the bytes, in hexadecimal: what is delivered by hand.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         hex::encode(sha256(&[&self.bytes]))
+    }
+
+    /// Its number: 1 for the first.
+    #[must_use]
+    pub const fn number(&self) -> u64 {
+        self.file.number
+    }
+
+    /// When it was issued: no clock that runs says an earlier time.
+    #[must_use]
+    pub const fn issued(&self) -> UnixMillis {
+        self.issued
+    }
+
+    /// The charter before, in a chain.
+    #[must_use]
+    pub fn before(&self) -> Option<&Self> {
+        self.before.as_deref()
+    }
+
+    /// This charter and all before it, the newest first.
+    pub fn chain(&self) -> impl Iterator<Item = &Self> {
+        iter::successors(Some(self), |charter| charter.before())
+    }
+
+    /// The charter of this chain with a number.
+    #[must_use]
+    pub fn numbered(&self, number: u64) -> Option<&Self> {
+        self.chain().find(|charter| charter.number() == number)
+    }
+
+    /// Until when the charter before holds beside this one.
+    #[must_use]
+    pub fn overlap_end(&self) -> UnixMillis {
+        let days = self.file.succession.as_ref().map_or(0, |succession| succession.overlap_days);
+        self.issued.plus(i64::from(days) * DAY_MS)
+    }
+
+    /// This charter, for ever, and those before it, each until the first overlap after it has ended.
+    pub fn generations(&self) -> impl Iterator<Item = (&Self, Option<UnixMillis>)> {
+        iter::successors(Some((self, None)), |(charter, until)| {
+            let end = charter.overlap_end();
+            charter.before().map(|before| (before, Some(until.map_or(end, |until: UnixMillis| until.min(end)))))
+        })
+    }
+
+    /// This charter, and those before it that still hold at a time.
+    pub fn in_force(&self, at: UnixMillis) -> impl Iterator<Item = &Self> {
+        self.generations().take_while(move |(_, until)| until.is_none_or(|until| at <= until)).map(|(c, _)| c)
     }
 
     /// The file's fields.
@@ -329,6 +224,15 @@ impl Charter {
         self.countries.iter().find(|country| country.code == code)
     }
 
+    /// The keys under which a member country's authority signs records that are entered at a time; none when it is no
+    /// member any more.
+    #[must_use]
+    pub fn authority_keys(&self, code: Country, at: UnixMillis) -> Option<KeyRing> {
+        self.country(code)?;
+        let members = self.in_force(at).filter_map(|charter| charter.country(code));
+        Some(KeyRing::new(members.map(|country| country.authority)))
+    }
+
     /// The directory log.
     #[must_use]
     pub const fn directory_log(&self) -> &LogIdentity {
@@ -345,6 +249,18 @@ impl Charter {
     #[must_use]
     pub const fn evidence_key(&self) -> &VerifyingKey {
         &self.evidence_key
+    }
+
+    /// The keys under which a refusal that comes at a time is the broker's.
+    #[must_use]
+    pub fn evidence_keys(&self, at: UnixMillis) -> KeyRing {
+        KeyRing::new(self.in_force(at).map(|charter| charter.evidence_key))
+    }
+
+    /// PEM of the broker's CAs that are believed at a time.
+    #[must_use]
+    pub fn broker_cas(&self, at: UnixMillis) -> String {
+        self.in_force(at).map(|charter| charter.file.broker.ca.as_str()).collect::<Vec<_>>().join("\n")
     }
 
     /// The corridor of a message between these offices: its charter name for two countries, the country itself for
@@ -364,9 +280,7 @@ impl Charter {
                 .then(|| "REGION".to_owned()),
         }
     }
-}
 
-impl Charter {
     /// The charter's name for the corridor between two countries.
     fn pair(&self, a: &str, b: &str) -> Option<String> {
         let joins = |name: &str| name.split_once('-').is_some_and(|(x, y)| [x, y] == [a, b] || [y, x] == [a, b]);
@@ -374,86 +288,28 @@ impl Charter {
     }
 }
 
-fn rule(text: impl Into<String>) -> CharterError {
-    CharterError::Rule(text.into())
+/// The newest charter that a running party knows; it may be replaced by its successor at any time.
+#[derive(Clone, Debug)]
+pub struct CurrentCharter(Arc<RwLock<Arc<Charter>>>);
+
+impl From<Charter> for CurrentCharter {
+    fn from(charter: Charter) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(charter))))
+    }
 }
 
-fn parse_key(text: &str, field: &str) -> Result<VerifyingKey, CharterError> {
-    let bytes = STANDARD.decode(text).map_err(|_| rule(format!("{field} is not base64")))?;
-    VerifyingKey::parse(&bytes).map_err(|e| rule(format!("{field}: {e}")))
-}
+impl CurrentCharter {
+    /// The newest one known.
+    #[must_use]
+    pub fn get(&self) -> Arc<Charter> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
 
-fn parse_countries(file: &CharterFile) -> Result<Vec<MemberCountry>, CharterError> {
-    let mut countries: Vec<MemberCountry> = Vec::new();
-    for entry in &file.country {
-        if countries.iter().any(|known| known.code == entry.code) {
-            return Err(rule(format!("country {} is there twice", entry.code)));
-        }
-        if entry.contact_point.country() != entry.code {
-            return Err(rule(format!("the contact point of {} is another country's", entry.code)));
-        }
-        countries.push(MemberCountry {
-            code: entry.code,
-            authority: parse_key(&entry.authority, "country.authority")?,
-            ca_pem: entry.ca.clone(),
-            contact_point: entry.contact_point,
-        });
-    }
-    Ok(countries)
-}
-
-fn log_identity(file: &CharterFile, name: &str) -> Result<LogIdentity, CharterError> {
-    let mut entries = file.log.iter().filter(|log| log.name == name);
-    let (Some(entry), None) = (entries.next(), entries.next()) else {
-        return Err(rule(format!("there must be exactly one log named {name}")));
-    };
-    // A key name of signed notes; also keeps a line break out of the checkpoint's first line.
-    let valid = !entry.origin.is_empty() && entry.origin.chars().all(|c| c.is_ascii_graphic() && c != '+');
-    if !valid {
-        return Err(rule(format!("the origin of log {name} is not a C2SP key name")));
-    }
-    Ok(LogIdentity { origin: entry.origin.clone(), key: parse_key(&entry.key, "log.key")? })
-}
-
-fn check_rules(file: &CharterFile) -> Result<(), CharterError> {
-    if file.limits != CharterLimits::built_in() {
-        return Err(rule("its limits are not the ones this version is built with"));
-    }
-    if !file.country.iter().any(|country| country.code == file.operator) {
-        return Err(rule("the operator is not a member country"));
-    }
-    let domain_ok = file.domain.contains('.')
-        && file.domain.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'-');
-    if !domain_ok {
-        return Err(rule("domain is not a lower-case DNS name"));
-    }
-    let others = file.witness.iter().filter(|witness| witness.country != file.operator).count();
-    let (k, n, f) = (u64::from(file.quorum.witnesses), others as u64, u64::from(file.quorum.faulty));
-    if k > n || 2 * k <= n + f {
-        return Err(rule(format!("a quorum of {k} of {n} witnesses with {f} faulty does not satisfy 2k > n + f")));
-    }
-    for country in &file.country {
-        if file.witness.iter().filter(|witness| witness.country == country.code).count() != 1 {
-            return Err(rule(format!("country {} has not exactly one counted witness", country.code)));
+    /// Takes a successor; an older one changes nothing.
+    pub fn advance(&self, charter: Arc<Charter>) {
+        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if charter.number() > current.number() {
+            *current = charter;
         }
     }
-    if file.witness.len() != file.country.len() {
-        return Err(rule("a witness is not a member country's"));
-    }
-    if file.number == 0 {
-        return Err(rule("charters are numbered from 1"));
-    }
-    Ok(())
-}
-
-/// No key serves two purposes: an authority's key that were also a log's key would let one sign for the other.
-fn distinct_keys(countries: &[MemberCountry], others: &[VerifyingKey]) -> Result<(), CharterError> {
-    let mut seen = BTreeSet::new();
-    let keys = countries.iter().map(|country| &country.authority).chain(others);
-    for key in keys {
-        if !seen.insert(*key.as_bytes()) {
-            return Err(rule("one key serves two purposes"));
-        }
-    }
-    Ok(())
 }

@@ -1,7 +1,10 @@
 //! The state that the directory log's entries add up to. Broker, node and auditor replay the same entries with this
 //! code and so hold the same directory at the same size.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use prost::Message as _;
 
@@ -13,7 +16,7 @@ use crate::{
     office::{Office, PublishedKey, RecordError},
     seal::Suite,
     sha256,
-    sign::{KeyRing, PayloadType, VerifyingKey},
+    sign::{KeyRing, PayloadType},
     wire::{self, directory_record::Record},
 };
 
@@ -29,7 +32,10 @@ struct OfficeHistory {
 /// Offices and keys as of a size of the directory log.
 #[derive(Clone, Debug)]
 pub struct Directory {
-    charter: Charter,
+    /// The newest charter known: the log's must be its chain, or follow from it.
+    known: Arc<Charter>,
+    /// Index in the log, charter: those entered, the oldest first.
+    charters: Vec<(u64, Arc<Charter>)>,
     size: u64,
     time: UnixMillis,
     /// Time of every entry: a key's overlap is never shorter by a later clock, nor longer by an earlier one.
@@ -40,11 +46,12 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// The empty directory of a charter.
+    /// The empty directory of a chain of charters.
     #[must_use]
-    pub const fn new(charter: Charter) -> Self {
+    pub fn new(charter: impl Into<Arc<Charter>>) -> Self {
         Self {
-            charter,
+            known: charter.into(),
+            charters: Vec::new(),
             size: 0,
             time: UnixMillis(i64::MIN),
             times: Vec::new(),
@@ -53,10 +60,23 @@ impl Directory {
         }
     }
 
-    /// The charter in force.
+    /// The newest charter entered; of an empty log the newest known.
     #[must_use]
-    pub const fn charter(&self) -> &Charter {
-        &self.charter
+    pub fn charter(&self) -> &Charter {
+        self.charters.last().map_or(&self.known, |(_, charter)| charter)
+    }
+
+    /// Charters entered, which is the number of the newest.
+    #[must_use]
+    pub fn charters(&self) -> u64 {
+        self.charters.len() as u64
+    }
+
+    /// The charter in force at a size of the log.
+    #[must_use]
+    pub fn charter_at(&self, size: u64) -> &Charter {
+        let entered = self.charters.iter().rev().find(|(index, _)| *index < size);
+        entered.map_or_else(|| self.charter(), |(_, charter)| charter)
     }
 
     /// Number of entries replayed.
@@ -101,10 +121,10 @@ impl Directory {
             return Err(RecordError::NoCharter);
         }
         match record {
-            Record::Charter(record) => self.apply_charter(record)?,
+            Record::Charter(record) => self.apply_charter(record, at)?,
             Record::Office(record) => self.apply_office(record, at)?,
             Record::Key(record) => self.apply_key(record, at)?,
-            Record::Revoked(record) => self.apply_revocation(record)?,
+            Record::Revoked(record) => self.apply_revocation(record, at)?,
             // No policy can be in force before the countries concerned are known from its content.
             Record::Policy(_) => return Err(RecordError::Unsupported),
         }
@@ -113,21 +133,32 @@ impl Directory {
         Ok(())
     }
 
-    fn apply_charter(&self, record: &wire::CharterRecord) -> Result<(), RecordError> {
-        let same = self.size == 0 && record.charter.as_ref() == self.charter.bytes();
-        if !same {
-            return Err(RecordError::Charter);
+    fn apply_charter(&mut self, record: &wire::CharterRecord, at: UnixMillis) -> Result<(), RecordError> {
+        let number = self.charters() + 1;
+        let (bytes, signatures) = (record.charter.clone(), record.signatures.clone());
+        if self.known.numbered(number).is_some_and(|known| known.bytes() != bytes.as_ref()) {
+            return Err(RecordError::OtherCharter);
         }
-        self.charter.verify_signatures(&record.signatures).map_err(|_| RecordError::Charter)
+        // Whoever replays the log sees for themselves that it was signed.
+        let charter = match self.charters.last() {
+            None => Charter::first(bytes, signatures),
+            Some((_, before)) => before.succeed(bytes, signatures),
+        };
+        let charter = Arc::new(charter.map_err(RecordError::Charter)?);
+        if at < charter.issued() && number > 1 {
+            return Err(RecordError::TooEarly);
+        }
+        self.charters.push((self.size, charter));
+        Ok(())
     }
 
-    fn authority(&self, office: OfficeId) -> Result<&VerifyingKey, RecordError> {
-        Ok(&self.charter.country(office.country()).ok_or(RecordError::Country)?.authority)
+    fn authority(&self, office: OfficeId, at: UnixMillis) -> Result<KeyRing, RecordError> {
+        self.charter().authority_keys(office.country(), at).ok_or(RecordError::Country)
     }
 
     fn apply_office(&mut self, record: &wire::OfficeRecord, at: UnixMillis) -> Result<(), RecordError> {
-        let authority = self.authority(Office::claimed_id(record)?)?;
-        let office = Office::verify(record, authority)?;
+        let authority = self.authority(Office::claimed_id(record)?, at)?;
+        let office = Office::verify(record, &authority)?;
         let last = self.offices.get(&office.id).and_then(|history| history.records.last());
         let continues = match last {
             None => office.serial == 1,
@@ -157,13 +188,13 @@ impl Directory {
         Ok(())
     }
 
-    fn apply_revocation(&mut self, record: &wire::RevocationRecord) -> Result<(), RecordError> {
+    fn apply_revocation(&mut self, record: &wire::RevocationRecord, at: UnixMillis) -> Result<(), RecordError> {
         let revocation = wire::Revocation::decode(record.revocation.clone()).map_err(|_| RecordError::Malformed)?;
         if revocation.version != 1 {
             return Err(RecordError::Malformed);
         }
         let office = revocation.office.parse().map_err(|_| RecordError::Malformed)?;
-        self.authority(office)?
+        self.authority(office, at)?
             .verify(PayloadType::Revocation, &record.revocation, record.authority_signature.as_ref())
             .map_err(RecordError::Signature)?;
         let key = match revocation.key_sha256.as_ref() {
@@ -178,9 +209,10 @@ impl Directory {
         Ok(())
     }
 
-    /// The office's record at a size of the log; none when unknown or revoked by then.
+    /// The office's record at a size of the log; none when unknown, revoked or of no member country by then.
     #[must_use]
     pub fn office(&self, office: OfficeId, size: u64) -> Option<&Office> {
+        self.charter_at(size).country(office.country())?;
         let history = self.offices.get(&office)?;
         let (enrolled, _, record) = history.records.iter().rev().find(|(index, ..)| *index < size)?;
         // A revocation of the whole office holds until a later record enrols it again.

@@ -7,7 +7,7 @@ use crate::{
     clock::UnixMillis,
     header::Header,
     refusal::Refusal,
-    sign::{PayloadType, SigningKey, VerifyingKey},
+    sign::{KeyRing, PayloadType, SigningKey},
     wire,
 };
 
@@ -28,7 +28,7 @@ pub fn sign_refusal(refusal: Refusal, header: &Header, at: UnixMillis, evidence_
 
 /// Whether a signed refusal is the charter's broker's, of exactly this header and code.
 #[must_use]
-pub fn is_signed_refusal(signed: &wire::SignedRefusal, header: &Header, code: &str, evidence: &VerifyingKey) -> bool {
+pub fn is_signed_refusal(signed: &wire::SignedRefusal, header: &Header, code: &str, evidence: &KeyRing) -> bool {
     let Ok(statement) = wire::RefusalStatement::decode(signed.statement.clone()) else { return false };
     evidence.verify(PayloadType::Refusal, &signed.statement, signed.signature.as_ref()).is_ok()
         && statement.message_id[..] == header.core().message_id.as_bytes()[..]

@@ -42,6 +42,12 @@ pub const BUNDLE_BYTES: usize = 256 * (LEAF_BYTES + 2);
 pub const RECORD_BYTES: usize = 8 * 1024;
 /// charter.toml, bytes: a leaf of the directory log holds it with five signatures.
 pub const CHARTER_BYTES: usize = 60 * 1024;
+/// Signatures of one country under a charter: of its key before, and of its new one.
+pub const CHARTER_SIGNATURES: usize = 2;
+/// Longest time that a charter lets the one before hold beside it, days: a key that is replaced must end.
+pub const CHARTER_OVERLAP_DAYS: u32 = 90;
+/// Charters that a party takes from another at once.
+pub const CHARTERS: usize = 16;
 /// Legal bases of one message: the closed list has 14.
 pub const LEGAL_BASES: usize = 14;
 /// Characters of an officer's displayed name.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use prost::Message as _;
 
 use crate::{
+    charter::CharterError,
     clock::UnixMillis,
     ids::OfficeId,
     limits,
@@ -15,7 +16,7 @@ use crate::{
 };
 
 /// Why a record of the directory was not accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
     /// Not an encoding of its type, or a field out of form.
     #[error("record is malformed")]
@@ -34,7 +35,13 @@ pub enum RecordError {
     NotEnrolled,
     /// A charter other than the one the parties hold.
     #[error("charter is not the one that was delivered by hand")]
-    Charter,
+    OtherCharter,
+    /// A charter that does not follow from the one before.
+    #[error("charter does not follow from the one before")]
+    Charter(#[source] CharterError),
+    /// A charter is entered from the time on at which it was issued.
+    #[error("charter was entered before it was issued")]
+    TooEarly,
     /// Signing and receipt key must differ.
     #[error("signing key and receipt key are the same")]
     SameKey,
@@ -95,7 +102,7 @@ impl Office {
     ///
     /// # Errors
     /// [`RecordError`] naming what does not hold.
-    pub fn verify(record: &wire::OfficeRecord, authority: &VerifyingKey) -> Result<Self, RecordError> {
+    pub fn verify(record: &wire::OfficeRecord, authority: &KeyRing) -> Result<Self, RecordError> {
         authority
             .verify(PayloadType::OfficeRecord, &record.office, record.authority_signature.as_ref())
             .map_err(RecordError::Signature)?;

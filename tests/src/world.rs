@@ -91,6 +91,11 @@ impl World {
             hold_seconds: 0,
         };
         world.run("certs-dev", &["--out", &world.path("charter")])?;
+        // What nodes and auditors were given; later charters they learn.
+        fs::create_dir(directory.join("given"))?;
+        for file in ["charter.toml", "charter.sig"] {
+            fs::copy(directory.join("charter").join(file), directory.join("given").join(file))?;
+        }
         let passphrase = world.directory.join("passphrase");
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(passphrase)?;
         io::Write::write_all(&mut file, PASSPHRASE.as_bytes())?;
@@ -264,7 +269,7 @@ impl World {
     /// When a step fails.
     pub fn create_node(&self, office: &str) -> io::Result<()> {
         let config = format!(
-            "office = \"{office}\"\ndata = \"{office}\"\ncharter = \"charter/charter.toml\"\n\
+            "office = \"{office}\"\ndata = \"{office}\"\ncharter = \"given/charter.toml\"\n\
              charter_sha256 = \"{}\"\nbroker = \"{}\"\nsegment_mebibytes = 4\ndirectory_seconds = 2\nhold_seconds = {}\nlog = \"info\"\n",
             self.charter_sha256()?,
             self.node_broker.clone().map_or_else(|| self.broker_address(), Ok)?,
@@ -352,7 +357,7 @@ impl World {
     /// # Errors
     /// When it cannot be started or prints no JSON.
     pub fn audit(&self, arguments: &[&str]) -> io::Result<(i32, Value)> {
-        let (charter, sha256) = (self.path("charter/charter.toml"), self.charter_sha256()?);
+        let (charter, sha256) = (self.path("given/charter.toml"), self.charter_sha256()?);
         let mut all = vec!["--json", "--charter", &charter, "--charter-sha256", &sha256];
         all.extend(arguments);
         let (address, certificate, key);

@@ -91,8 +91,9 @@ impl LocalApi {
         }
         let (office, last) = {
             let directory = self.directory.directory();
-            let country = directory.charter().country(self.office.country());
-            let authority = country.ok_or_else(|| bad("the charter does not have this country"))?.authority;
+            let (country, now) = (self.office.country(), self.composer.clock.now());
+            let authority = directory.charter().authority_keys(country, now);
+            let authority = authority.ok_or_else(|| bad("the charter does not have this country"))?;
             let last = directory.records(self.office).last().map(|last| (last.serial, last.sha256));
             (Office::verify(signed, &authority).map_err(|e| bad(&e.to_string()))?, last)
         };

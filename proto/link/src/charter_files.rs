@@ -1,14 +1,23 @@
-//! The charter's two files: `charter.toml` and, beside it, `charter.sig`.
+//! The charters' files: `charter.toml` and, beside it, `charter.sig`; then `charter-2.toml` with `charter-2.sig`, and so
+//! on. A party keeps those that the broker hands it in a directory of its own.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use liaison_proto::charter::{Charter, CharterError, SignatureFile};
+use liaison_proto::{
+    charter::{Charter, CharterError, CurrentCharter, SignatureFile},
+    limits, wire,
+};
 
 /// Why the charter could not be taken from its files.
 #[derive(Debug, thiserror::Error)]
 pub enum CharterFileError {
-    /// A file cannot be read.
-    #[error("{path} could not be read")]
+    /// A file cannot be read or written.
+    #[error("{path} could not be read or written")]
     Io {
         /// The file.
         path: String,
@@ -22,32 +31,147 @@ pub enum CharterFileError {
     /// Not the charter that was delivered by hand.
     #[error("the charter's SHA-256 is {found}, the one delivered by hand is {wanted}")]
     OtherCharter {
-        /// Of the file.
+        /// Of the newest in the chain.
         found: String,
         /// Of the configuration.
         wanted: String,
     },
     /// The charter does not hold.
-    #[error("the charter is not good")]
-    Charter(#[from] CharterError),
+    #[error("charter no. {0} is not good")]
+    Charter(u64, #[source] CharterError),
 }
 
-/// Reads the charter and verifies that every member country has signed it, and that it is the one whose SHA-256 was
-/// delivered by hand: anybody can make a charter that signs itself.
-///
-/// # Errors
-/// [`CharterFileError`].
-pub fn load(path: &Path, sha256: Option<&str>) -> Result<(Charter, SignatureFile), CharterFileError> {
-    let read = |path: &Path| {
-        fs::read(path).map_err(|source| CharterFileError::Io { path: path.display().to_string(), source })
-    };
-    let charter = Charter::parse(read(path)?.into())?;
+impl CharterFileError {
+    /// Whether a charter is at fault, rather than the disk.
+    #[must_use]
+    pub const fn is_alarm(&self) -> bool {
+        !matches!(self, Self::Io { .. })
+    }
+}
+
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> CharterFileError {
+    let path = path.display().to_string();
+    |source| CharterFileError::Io { path, source }
+}
+
+/// The file of a later charter in a directory.
+#[must_use]
+pub fn numbered(directory: &Path, number: u64) -> PathBuf {
+    directory.join(format!("charter-{number}.toml"))
+}
+
+fn read(path: &Path) -> Result<(Vec<u8>, Vec<wire::CountrySignature>), CharterFileError> {
+    let read = |path: &Path| fs::read(path).map_err(io_error(path));
     let signatures = String::from_utf8_lossy(&read(&path.with_extension("sig"))?).into_owned();
     let signatures: SignatureFile =
         toml::from_str(&signatures).map_err(|e| CharterFileError::Signatures(e.message().to_owned()))?;
-    charter.verify_signatures(&signatures.to_wire())?;
-    if let Some(wanted) = sha256.filter(|wanted| !wanted.eq_ignore_ascii_case(&charter.fingerprint())) {
+    Ok((read(path)?, signatures.to_wire()))
+}
+
+/// Reads the first charter and every one that follows it beside it, and verifies all of them; one of them must be the
+/// one whose SHA-256 was delivered by hand: anybody can make a charter that signs itself.
+///
+/// # Errors
+/// [`CharterFileError`].
+pub fn load(path: &Path, sha256: Option<&str>) -> Result<Charter, CharterFileError> {
+    let (bytes, signatures) = read(path)?;
+    let mut charter = Charter::first(bytes.into(), signatures).map_err(|e| CharterFileError::Charter(1, e))?;
+    let beside = path.parent().unwrap_or_else(|| Path::new(""));
+    loop {
+        let number = charter.number() + 1;
+        let file = numbered(beside, number);
+        if !file.exists() {
+            break;
+        }
+        let (bytes, signatures) = read(&file)?;
+        let next = Arc::new(charter).succeed(bytes.into(), signatures);
+        charter = next.map_err(|e| CharterFileError::Charter(number, e))?;
+    }
+    let is_wanted = |wanted: &str| charter.chain().any(|one| wanted.eq_ignore_ascii_case(&one.fingerprint()));
+    if let Some(wanted) = sha256.filter(|wanted| !is_wanted(wanted)) {
         return Err(CharterFileError::OtherCharter { found: charter.fingerprint(), wanted: wanted.to_owned() });
     }
-    Ok((charter, signatures))
+    Ok(charter)
+}
+
+/// The newest charter that a running party knows, and where it keeps what it learns.
+#[derive(Clone, Debug)]
+pub struct Charters {
+    current: CurrentCharter,
+    kept: PathBuf,
+}
+
+impl Charters {
+    /// Reads the party's own charter files, then what it has learnt since. What of the latter is damaged is learnt again.
+    ///
+    /// # Errors
+    /// [`CharterFileError`] for the party's own files.
+    pub fn open(path: &Path, sha256: Option<&str>, kept: PathBuf) -> Result<Self, CharterFileError> {
+        let charters = Self { current: load(path, sha256)?.into(), kept };
+        loop {
+            let file = numbered(&charters.kept, charters.get().number() + 1);
+            if !file.exists() {
+                break;
+            }
+            let next = read(&file).and_then(|(charter, signatures)| {
+                charters.take(&wire::CharterRecord { charter: charter.into(), signatures })
+            });
+            if let Err(error) = next {
+                tracing::warn!(%error, file = %file.display(), "a charter that was kept is not good");
+                break;
+            }
+        }
+        Ok(charters)
+    }
+
+    /// The newest one.
+    #[must_use]
+    pub fn get(&self) -> Arc<Charter> {
+        self.current.get()
+    }
+
+    fn take(&self, record: &wire::CharterRecord) -> Result<Arc<Charter>, CharterFileError> {
+        let current = self.get();
+        let next = current.succeed(record.charter.clone(), record.signatures.clone());
+        let next = Arc::new(next.map_err(|e| CharterFileError::Charter(current.number() + 1, e))?);
+        self.current.advance(Arc::clone(&next));
+        Ok(next)
+    }
+
+    /// Takes charters that follow the newest one here, and keeps them.
+    ///
+    /// # Errors
+    /// When one does not follow, or cannot be kept: those before it are taken.
+    pub fn learn(&self, records: &[wire::CharterRecord]) -> Result<(), CharterFileError> {
+        for record in records.iter().take(limits::CHARTERS) {
+            // Another task may have asked at the same time.
+            if self.get().bytes() == record.charter.as_ref() {
+                continue;
+            }
+            let charter = self.take(record)?;
+            tracing::warn!(number = charter.number(), sha256 = charter.fingerprint(), "a new charter holds");
+            self.keep(&charter)?;
+        }
+        Ok(())
+    }
+
+    fn keep(&self, charter: &Charter) -> Result<(), CharterFileError> {
+        fs::create_dir_all(&self.kept).map_err(io_error(&self.kept))?;
+        let file = numbered(&self.kept, charter.number());
+        let signatures = SignatureFile::from_wire(&charter.record().signatures);
+        let signatures = toml::to_string(&signatures).map_err(|e| CharterFileError::Signatures(e.to_string()))?;
+        // The charter last: its name says that both are there.
+        for (path, bytes) in [(file.with_extension("sig"), signatures.as_bytes()), (file, charter.bytes())] {
+            let new = path.with_extension("new");
+            let write = || {
+                let mut writing = File::create(&new)?;
+                writing.write_all(bytes)?;
+                writing.sync_all()?;
+                fs::rename(&new, &path)?;
+                File::open(&self.kept)?.sync_all()
+            };
+            write().map_err(io_error(&path))?;
+        }
+        Ok(())
+    }
 }

@@ -34,7 +34,7 @@ struct Anchors {
 #[derive(Clone)]
 pub struct FlooredTime {
     clock: Arc<dyn Clock>,
-    /// No clock that runs says an earlier time: when the charter was issued.
+    /// No clock that runs says an earlier time: when the first charter was issued.
     born: UnixMillis,
     anchors: Arc<Mutex<Anchors>>,
 }
@@ -43,7 +43,7 @@ impl FlooredTime {
     /// A clock for a charter's parties, with the newest time seen in a log.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, charter: &Charter, floor: UnixMillis) -> Self {
-        let born = charter.issued();
+        let born = charter.chain().last().unwrap_or(charter).issued();
         let anchors = Anchors { floor: (floor.max(born), Instant::now()), last: None, jumped: false };
         Self { clock, born, anchors: Arc::new(Mutex::new(anchors)) }
     }

@@ -153,7 +153,7 @@ fn flood(world: &World, teller: &mut Teller) -> io::Result<()> {
 /// A connection of an office's own certificate, past its node.
 fn connect(world: &World, office: &str) -> io::Result<tonic::transport::Channel> {
     let place = PathBuf::from(world.path("charter"));
-    let (charter, _) = charter_files::load(&place.join("charter.toml"), None).map_err(io::Error::other)?;
+    let charter = charter_files::load(&place.join("charter.toml"), None).map_err(io::Error::other)?;
     let own = place.join("offices").join(office);
     let identity = Identity::read(&own.join("tls.pem"), &own.join("tls.key")).map_err(io::Error::other)?;
     let time = FlooredTime::new(Arc::new(SystemClock), &charter, UnixMillis(0));

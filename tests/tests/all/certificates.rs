@@ -57,7 +57,7 @@ fn promise_9_a_ca_without_constraints_vouches_for_its_own_country_only() {
     let now = SystemClock.now();
     let out = directory.path().join("dev");
     liaison_certs_dev::roles::make(&out, &members, now, &OsEntropy).unwrap();
-    let (charter, _) = liaison_link::charter_files::load(&out.join("charter.toml"), None).unwrap();
+    let charter = liaison_link::charter_files::load(&out.join("charter.toml"), None).unwrap();
     let utc = time::OffsetDateTime::from_unix_timestamp(now.0 / 1000).unwrap();
     let domain = charter.file().domain.clone();
     let generous = Authority::new("generous", &domain, Validity::days(utc, 30)).unwrap();

@@ -86,8 +86,8 @@ async fn a_stream_of_envelopes_is_answered_in_order_and_a_refusal_ends_only_its_
     assert!(unsigned.signed.is_none(), "the broker signed a refusal of what nobody signed");
     let header = liaison_proto::header::Header::parse(late.header).unwrap();
     let (signed, evidence) = (old.signed.clone().unwrap(), *charter(&world).evidence_key());
-    assert!(is_signed_refusal(&signed, &header, "TOO_OLD", &evidence));
-    assert!(!is_signed_refusal(&signed, &header, "BAD_SIGNATURE", &evidence));
+    assert!(is_signed_refusal(&signed, &header, "TOO_OLD", &evidence.into()));
+    assert!(!is_signed_refusal(&signed, &header, "BAD_SIGNATURE", &evidence.into()));
     // A retry of the whole, one by one, gets the same leaves.
     for (envelope, receipt) in good.iter().zip(&receipts) {
         let again = client.submit(submit(envelope.clone())).await.unwrap().into_inner().receipt.unwrap();

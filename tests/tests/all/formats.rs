@@ -273,7 +273,7 @@ fn officers_and_offices_are_pinned() {
         authority_signature: Some(authority.sign(PayloadType::OfficeRecord, &record)),
         office: record,
     };
-    Office::verify(&record, &authority.verifying_key()).unwrap();
+    Office::verify(&record, &authority.verifying_key().into()).unwrap();
     let (_, public) = DecryptionKey::generate(Suite::X25519, &Seeded(Mutex::new(50)));
     let key = Bytes::from(
         wire::EncryptionKey {
@@ -413,7 +413,7 @@ fn what_becomes_of_a_message_is_pinned() {
     let header = Header::parse(envelope.header).unwrap();
     let evidence = SigningKey::from_seed(&[12; 32]);
     let refusal = sign_refusal(Refusal::new(RefusalCode::TooOld, "example"), &header, NOW, &evidence).signed.unwrap();
-    assert!(is_signed_refusal(&refusal, &header, "TOO_OLD", &evidence.verifying_key()));
+    assert!(is_signed_refusal(&refusal, &header, "TOO_OLD", &evidence.verifying_key().into()));
     // Two chunks: the first one full, the last one not.
     let key = ContentKey::from_bytes([8; 32]);
     let mut cipher = ChunkCipher::new(&key, 1).unwrap();

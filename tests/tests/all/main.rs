@@ -4,6 +4,7 @@
 
 mod attachments;
 mod certificates;
+mod charters;
 mod cli;
 mod crash;
 mod flow;

@@ -243,7 +243,7 @@ fn promise_10_a_clock_that_went_back_stops_no_log() {
     let members = liaison_certs_dev::members::Members::built_in().unwrap();
     let out = directory.path().join("dev");
     liaison_certs_dev::roles::make(&out, &members, UnixMillis(1_800_000_000_000), &OsEntropy).unwrap();
-    let (charter, _) = liaison_link::charter_files::load(&out.join("charter.toml"), None).unwrap();
+    let charter = liaison_link::charter_files::load(&out.join("charter.toml"), None).unwrap();
     let record = |n: u32| {
         let bytes = std::fs::read(out.join(format!("records/{n:04}.record"))).unwrap();
         let record = <wire::DirectoryRecord as liaison_proto::ProtoMessage>::decode(bytes.as_slice()).unwrap();
@@ -279,7 +279,7 @@ fn a_revocation_holds_until_the_office_is_enrolled_anew_and_is_not_replayed() {
     let members = liaison_certs_dev::members::Members::built_in().unwrap();
     let (out, now) = (directory.path().join("dev"), UnixMillis(1_800_000_000_000));
     liaison_certs_dev::roles::make(&out, &members, now, &OsEntropy).unwrap();
-    let (charter, _) = liaison_link::charter_files::load(&out.join("charter.toml"), None).unwrap();
+    let charter = liaison_link::charter_files::load(&out.join("charter.toml"), None).unwrap();
     let authority = PrivateKey::read_signing(&out.join("countries/VN/authority.key")).unwrap();
     let noon = UnixMillis(1_800_000_000_000);
     let mut state = Directory::new(charter);

@@ -54,7 +54,7 @@ pub(crate) fn world_with(broker_keys: &[&str], offices: &[&str]) -> (TempDir, Wo
 }
 
 pub(crate) fn charter(world: &World) -> Charter {
-    charter_files::load(Path::new(&world.path("charter/charter.toml")), None).unwrap().0
+    charter_files::load(Path::new(&world.path("charter/charter.toml")), None).unwrap()
 }
 
 /// The directory that the charter's records add up to.
