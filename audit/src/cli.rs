@@ -175,6 +175,12 @@ fn run_mirror(charters: &Charters, source: &Source, copy: &Path, json: bool) -> 
             } else {
                 for log in &done {
                     println!("{} log: {} entries, {} new", log.log, log.size, log.added);
+                    if let Some(closed) = &log.closed {
+                        println!(
+                            "  a copy that went on beyond the end of a closed log is kept in {}",
+                            closed.display()
+                        );
+                    }
                 }
                 if !findings.is_empty() {
                     print_findings(&findings);

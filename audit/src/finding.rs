@@ -74,6 +74,8 @@ findings! {
     LateMark = "LATE_MARK", "a delivery after a non-delivery is not marked late, or another one is";
     /// Non-delivery.
     NonDeliveryUnjustified = "NON_DELIVERY_UNJUSTIFIED", "a message was given up that was delivered, or neither withdrawn nor expired";
+    /// A successor.
+    SuccessionBad = "SUCCESSION_BAD", "a log succeeds another where no charter says so, or not as it says";
     /// Rewrap.
     RewrapUnasked = "REWRAP_UNASKED", "a message was sealed anew though nobody had said that it cannot be opened";
     /// Statement twice.
@@ -148,6 +150,7 @@ impl From<&Violation> for FindingCode {
             Violation::LateMark(_) => Self::LateMark,
             Violation::NonDeliveryUnjustified(_) => Self::NonDeliveryUnjustified,
             Violation::RewrapUnasked(_) => Self::RewrapUnasked,
+            Violation::SuccessionMisplaced => Self::SuccessionBad,
             // The auditor's index is in memory and cannot fail.
             Violation::Index(_) => Self::CopyDamaged,
         }
@@ -162,6 +165,7 @@ impl From<&EntryError> for FindingCode {
             EntryError::UnknownKey(_) => Self::KeyUnknown,
             EntryError::Admission(_) => Self::AdmissionBad,
             EntryError::Signature(..) => Self::SignatureBad,
+            EntryError::Succession(_) => Self::SuccessionBad,
         }
     }
 }

@@ -50,7 +50,7 @@ pub fn of_message(replay: &Replay, id: MessageId) -> Vec<LifeEvent> {
             Event::Rewrapped { statement, .. } if statement.message_id == id => {
                 ("REWRAPPED", statement.office, format!("for {}", statement.recipient))
             }
-            Event::Attested { .. } | Event::NonDelivery(_) | Event::Rewrapped { .. } => continue,
+            Event::Attested { .. } | Event::NonDelivery(_) | Event::Rewrapped { .. } | Event::Succeeded(_) => continue,
         };
         let marks: Vec<&str> = entry.marks.iter().map(|mark| mark.as_str_name()).collect();
         let detail = if marks.is_empty() { detail } else { format!("{detail}; {}", marks.join(", ")) };

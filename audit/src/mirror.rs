@@ -1,7 +1,7 @@
 //! Copying both logs from the broker: `<out>/directory` and `<out>/exchange`, each a C2SP tile directory.
 
 use std::{
-    io,
+    fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -14,6 +14,7 @@ use liaison_link::{
     tls::{self, Identity, TlsError},
 };
 use liaison_log::{
+    checkpoint::{CheckpointError, VerifiedCheckpoint},
     disk::OsDisk,
     mirror::{Mirror, MirrorError},
     remote::RemoteLog,
@@ -71,12 +72,28 @@ pub struct Mirrored {
     pub size: u64,
     /// Entries that were new.
     pub added: u64,
+    /// Where the copy of a log is kept that had gone on beyond the size at which it was closed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub closed: Option<PathBuf>,
 }
 
 /// The identity of a log by its directory's name.
 #[must_use]
 pub fn identity<'a>(charter: &'a Charter, log: &str) -> &'a LogIdentity {
     if log == "directory" { charter.directory_log() } else { charter.exchange_log() }
+}
+
+/// Puts a copy aside whose log was closed at a smaller size: it is the evidence of what was lost, and its successor is
+/// copied anew.
+fn put_aside(out: &Path, log: &'static str, charter: &Charter) -> io::Result<Option<PathBuf>> {
+    let copy = out.join(log);
+    let Ok(note) = fs::read(copy.join("checkpoint")) else { return Ok(None) };
+    if VerifiedCheckpoint::verify(&note.into(), identity(charter, log)) != Err(CheckpointError::Closed) {
+        return Ok(None);
+    }
+    let aside = out.join(format!("{log}-closed-by-charter-{}", charter.number()));
+    fs::rename(copy, &aside)?;
+    Ok(Some(aside))
 }
 
 /// Brings the copies in `out` up to date. A log that contradicts its own past is a finding, and its copy stays.
@@ -105,6 +122,7 @@ pub async fn mirror(
     }
     let charter = charters.get();
     for (log, name) in LOGS {
+        let closed = put_aside(out, log, &charter)?;
         let disk = Arc::new(OsDisk::new(out.join(log)));
         let mut mirror = match Mirror::open(disk, identity(&charter, log).clone(), u64::MAX) {
             Err(e) if e.kind() == io::ErrorKind::InvalidData => {
@@ -114,7 +132,7 @@ pub async fn mirror(
             mirror => mirror?,
         };
         match mirror.update(&RemoteLog::new(channel.clone(), name)).await {
-            Ok(added) => done.push(Mirrored { log, size: mirror.entries().len() as u64, added }),
+            Ok(added) => done.push(Mirrored { log, size: mirror.entries().len() as u64, added, closed }),
             Err(MirrorError::Source(status)) => return Err(MirrorFailed::Source(log, Box::new(status))),
             Err(MirrorError::Disk(error)) => return Err(error.into()),
             Err(error) => {

@@ -78,6 +78,7 @@ pub fn check_bytes(bytes: &Bytes, charter: &Charter, copy: Option<&Replay>) -> R
         }),
         Event::Attested { statement, .. } => json!({"message": statement.message_id, "by": statement.office}),
         Event::NonDelivery(given_up) => json!({"message": given_up.message_id, "to": given_up.recipient}),
+        Event::Succeeded(begun) => json!({"charter": begun.charter}),
         Event::Rewrapped { statement, .. } => json!({"message": statement.message_id, "by": statement.office}),
     };
     Ok(json!({

@@ -3,7 +3,14 @@
 
 use std::{io, path::Path, sync::Arc, thread};
 
-use liaison_log::{disk::OsDisk, exchange::ExchangeState, leaf::ExchangeLeaf, mirror::Mirror, verify::verify_entry};
+use liaison_log::{
+    disk::OsDisk,
+    exchange::ExchangeState,
+    leaf::{Event, ExchangeLeaf},
+    mirror::{Mirror, root_of},
+    succession::End,
+    verify::verify_entry,
+};
 use liaison_proto::{Bytes, charter::Charter, directory::Directory, failure::chain, ids::LogIndex, sha256};
 
 use crate::{
@@ -92,8 +99,22 @@ pub fn verify(copy: &Path, charter: &Charter) -> io::Result<Replay> {
         }
     }
     findings.extend(check_signatures(&entries, &directory));
+    findings.extend(End::all(directory.charter()).filter_map(|end| check_end(&end, &entries, &leaves)));
     let directory_size = records.len() as u64;
     Ok(Replay { directory, entries, leaves, state, directory_size, findings })
+}
+
+/// A log that the charter closed ends as it says, and its successor says so.
+fn check_end(end: &End, entries: &[Option<ExchangeLeaf>], leaves: &[Bytes]) -> Option<Finding> {
+    let size = usize::try_from(end.size).ok()?;
+    let begun = entries.get(size)?;
+    let is_begun = begun.as_ref().is_some_and(|leaf| matches!(leaf.event, Event::Succeeded(_)));
+    let same = root_of(&leaves[..size]).is_ok_and(|root| root == end.root);
+    if is_begun && same {
+        return None;
+    }
+    let evidence = format!("charter no. {} closed the log here, and it goes on as another one", end.charter);
+    Some(Finding::of_entry(FindingCode::SuccessionBad, "exchange", LogIndex(end.size), evidence))
 }
 
 /// Every office signature, one by one and strictly, on all cores.

@@ -15,10 +15,15 @@ use liaison_proto::{
     wire::{self, directory_record::Record},
 };
 
-use crate::{directory_log::DirectoryEvent, gate::Gate};
+use crate::{
+    directory_log::DirectoryEvent,
+    gate::{Gate, Reason},
+};
 
 /// Before it is tried again: the gate was closed meanwhile, or the disk is full.
 const AGAIN: Duration = Duration::from_secs(5);
+/// How often it is looked whether anything may be entered.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// What a party is given that holds the charter of a number.
 #[must_use]
@@ -38,7 +43,11 @@ pub async fn enter(
     loop {
         let entered = directory.read().unwrap_or_else(PoisonError::into_inner).charters();
         let Some(next) = charter.numbered(entered + 1) else { return };
-        gate.opened().await;
+        // A successor of the exchange log waits for its charter.
+        if !gate.has_only(&[Reason::Succession, Reason::Held]) {
+            tokio::time::sleep(LOOK).await;
+            continue;
+        }
         let Some(operator) = next.countries().iter().find(|country| country.code == next.file().operator) else {
             return;
         };

@@ -1,6 +1,13 @@
 //! The command line of `broker`.
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{
+    ffi::OsString,
+    fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use clap::{Parser, Subcommand};
 use liaison_link::{
@@ -8,6 +15,7 @@ use liaison_link::{
     process::{EXIT_HELP, exit, fail, init_logs, print_check, with_config},
 };
 use liaison_proto::{
+    charter::ClosedEntry,
     clock::{Clock, SystemClock},
     entropy::OsEntropy,
 };
@@ -52,6 +60,16 @@ enum Command {
         /// For machines.
         #[arg(long)]
         json: bool,
+    },
+    /// Enters what is provable of a log whose other entries nobody holds, and writes where it ends: for the charter in
+    /// which the countries name its successor.
+    CloseLog {
+        /// Configuration file.
+        #[arg(long, default_value = "broker.toml")]
+        config: PathBuf,
+        /// File to write; standard output when missing.
+        #[arg(long, short)]
+        output: Option<PathBuf>,
     },
     /// Checks logs, index and attachments of a stopped broker, and changes nothing. Exit code 5 when something is wrong.
     Check {
@@ -113,9 +131,38 @@ pub fn run_by(arguments: impl IntoIterator<Item = OsString>, clock: &Arc<dyn Clo
                 Err(error) => fail("broker", &error, exit::FAILED),
             })
         }
+        Command::CloseLog { config, output } => {
+            with_config("broker", Config::read(&config), |config| close_log(&config, output.as_deref()))
+        }
         Command::Status { config, json } => {
             with_config("broker", Config::read(&config), |config| print_status(&config, json))
         }
+    }
+}
+
+fn close_log(config: &Config, output: Option<&Path>) -> ExitCode {
+    let answer = match local::call(&config.status_socket(), &json!({"op": "close-log"})) {
+        Ok(answer) => answer,
+        Err(error) => {
+            eprintln!("broker: no broker runs on {}: {error}", config.data.display());
+            return ExitCode::from(exit::UNREACHABLE);
+        }
+    };
+    if let Some(error) = answer["error"].as_str() {
+        eprintln!("broker: {error}");
+        return ExitCode::from(exit::REFUSED);
+    }
+    let closed = serde_json::from_value::<ClosedEntry>(answer["closed"].clone()).map_err(io::Error::other);
+    let written = closed.and_then(|closed| {
+        let text = toml::to_string(&closed).map_err(io::Error::other)?;
+        match output {
+            Some(path) => fs::write(path, text),
+            None => io::stdout().write_all(text.as_bytes()),
+        }
+    });
+    match written {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail("broker", &error, exit::FAILED),
     }
 }
 

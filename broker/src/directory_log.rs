@@ -22,7 +22,7 @@ use liaison_proto::{
 
 use crate::{
     entry::Restored,
-    gate::{Gate, repairing},
+    gate::{Gate, Reason, repairing},
 };
 
 /// What may be entered into the directory log.
@@ -97,7 +97,9 @@ impl Sequencer for DirectorySequencer {
     fn sequence(&mut self, event: DirectoryEvent, at: Moment) -> Sequenced {
         let record = match event {
             DirectoryEvent::Restore(restored) => return restored.at(at),
-            DirectoryEvent::Publish(_) if !self.gate.is_open() => return Sequenced::Refused(repairing()),
+            DirectoryEvent::Publish(_) if !self.gate.has_only(&[Reason::Succession, Reason::Held]) => {
+                return Sequenced::Refused(repairing());
+            }
             DirectoryEvent::Publish(record) => *record,
         };
         if let Some(index) = self.known.get(&record_sha256(&record)) {

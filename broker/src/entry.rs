@@ -55,7 +55,7 @@ pub(crate) fn kept_beside(leaf: &Bytes, kept: Option<wire::Envelope>) -> Result<
             }
             Ok(Some(rewrap_body(wrap)))
         }
-        LeafEvent::Attested { .. } | LeafEvent::NonDelivery(_) => Ok(None),
+        LeafEvent::Attested { .. } | LeafEvent::NonDelivery(_) | LeafEvent::Succeeded(_) => Ok(None),
     }
 }
 

@@ -24,6 +24,8 @@ pub enum Reason {
     ExchangeLost,
     /// The key of a log has signed two different logs.
     Forked,
+    /// The log was closed, and its successor has not begun.
+    Succession,
     /// What was held meanwhile is not entered yet: it comes first.
     Held,
 }
@@ -75,6 +77,12 @@ impl Gate {
     pub fn is_only_for(&self, reason: Reason) -> bool {
         let reasons = self.reasons();
         reasons.len() == 1 && reasons.contains(&reason)
+    }
+
+    /// Whether there is no other reason than some of these.
+    #[must_use]
+    pub fn has_only(&self, reasons: &[Reason]) -> bool {
+        self.reasons().iter().all(|reason| reasons.contains(reason))
     }
 
     /// Tells when it was opened or closed, or something was held.

@@ -71,6 +71,16 @@ pub enum StartError {
         /// Of the log.
         entered: u64,
     },
+    /// The charter closes the log at a place where it does not end.
+    #[error("the charter closes the exchange log at {end} entries; the log has {size}, {what}")]
+    Successor {
+        /// Size in the charter.
+        end: u64,
+        /// Of the log.
+        size: u64,
+        /// What does not fit.
+        what: String,
+    },
     /// The newest charter is not in force yet.
     #[error("charter no. {0} is issued at {1}: take its files away until then")]
     CharterEarly(u64, UnixMillis),

@@ -50,3 +50,4 @@ pub mod sequence;
 pub mod server;
 pub mod share;
 pub mod status;
+pub mod succession;

@@ -142,13 +142,16 @@ impl Queue {
                     }
                 }
             }
+            // For the auditors; every node asks for it by itself.
+            Event::Succeeded(_) => {}
             event => {
-                let Ok(Some(message)) = state.message(event.message_id()) else { return };
+                let known = event.message_id().and_then(|id| state.message(id).ok().flatten());
+                let Some(message) = known else { return };
                 let (done, also) = match event {
                     Event::Attested { kind: StatementKind::Delivered, statement, .. } => (Some(statement.office), None),
                     Event::NonDelivery(given_up) => (Some(given_up.recipient), Some(given_up.recipient)),
                     Event::Rewrapped { statement, .. } => (None, Some(statement.recipient)),
-                    Event::Attested { .. } | Event::Accepted { .. } => (None, None),
+                    Event::Attested { .. } | Event::Accepted { .. } | Event::Succeeded(_) => (None, None),
                 };
                 if let Some(queue) = done.and_then(|office| offices.get_mut(&office)) {
                     queue.waiting.remove(&(message.lane, message.accepted));

@@ -57,7 +57,8 @@ use crate::{
     revocation::Revocations,
     server::{Enrolment, Service},
     share::{Rates, Shares},
-    status::StatusSource,
+    status::{self, StatusSource},
+    succession,
 };
 
 /// Calls at the same time on one connection; more wait unread, so that a flood is slowed rather than answered.
@@ -124,6 +125,8 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
         Writers { directory: directory_committer.clone(), exchange: exchange_committer.clone() },
         &directory,
     )?;
+    let end = succession::begin(&charter, &exchange_reader, &gate)?;
+    let ended = end.map(|end| (end, Arc::clone(&exchange_reader)));
     let charter = Arc::new(charter);
     let revocations = read_lists(&config, &charter, &Revocations::default(), clock.now());
     let identity = Identity::read(&config.tls_certificate, &config.tls_key)?;
@@ -240,12 +243,23 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
     };
     tasks.spawn(gauges.run());
     let socket = local::bind(&config.status_socket()).map_err(io_failed("opening the status socket"))?;
-    tasks.spawn(local::serve(socket, move |_, _, _| {
-        let answer = status.to_json();
-        async move { answer.into() }
+    let repairing = Arc::clone(&repair);
+    tasks.spawn(local::serve(socket, move |_, request, _| {
+        let (status, repair) = (status.clone(), Arc::clone(&repairing));
+        async move { status::answer(&status, repair, &request).await.into() }
     }));
     tasks.spawn(Arc::clone(&intake).enter_held());
     tasks.spawn(Arc::clone(&repair).mend_regularly());
+    if let Some((end, log)) = ended {
+        tasks.spawn(succession::enter(
+            end,
+            config.data.clone(),
+            Arc::clone(&directory),
+            log,
+            exchange_committer.clone(),
+            Arc::clone(&gate),
+        ));
+    }
     tasks.spawn(charters::enter(charter, Arc::clone(&directory), directory_committer.clone(), Arc::clone(&gate)));
     tasks.spawn(wait_for_offices(config.clone(), repair, Arc::clone(&gate), unwitnessed));
     tasks.spawn(deadlines::run(Arc::clone(&state), exchange_committer.clone(), Arc::clone(&clock)));

@@ -9,10 +9,12 @@ use std::{
 };
 
 use liaison_log::{
+    checkpoint::claimed,
     commit::{ApplyError, BrokenRule, Logged, Moment, Sequenced, Sequencer},
     exchange::{ExchangeState, Violation, is_late, withdraws},
     index::IndexError,
     leaf::{Event as LeafEvent, ExchangeLeaf, NonDelivery},
+    succession::Succession,
 };
 use liaison_proto::{
     Bytes, ProtoMessage as _,
@@ -43,6 +45,8 @@ pub enum Event {
     Rewrap(Box<AdmittedRewrap>),
     /// A message is given up for one recipient.
     GiveUp(NonDelivery),
+    /// The beginning of a successor of a closed log.
+    Succeed(Succession),
     /// A message that was held while the log was under repair.
     Held(Box<Admitted>),
     /// An entry that was lost and handed back.
@@ -222,6 +226,15 @@ impl ExchangeSequencer {
         Sequenced::Append { leaf: leaf.encode(), body: Some(rewrap_body(admitted.wrap.clone())) }
     }
 
+    fn succeed(&self, begun: Succession, Moment { time, index }: Moment) -> Sequenced {
+        if claimed(&begun.last).map(|(_, size)| size) != Some(index.0) {
+            return Sequenced::Refused(repairing());
+        }
+        let event = LeafEvent::Succeeded(begun);
+        let leaf = ExchangeLeaf { time, directory_size: self.directory().size(), marks: self.marks(&[]), event };
+        Sequenced::Append { leaf: leaf.encode(), body: None }
+    }
+
     fn give_up(&self, given_up: NonDelivery, time: UnixMillis) -> Sequenced {
         if let Err(violation) = self.read().check_non_delivery(&given_up, time) {
             // Delivered in the meantime.
@@ -250,6 +263,8 @@ impl Sequencer for ExchangeSequencer {
             Event::Restore(restored) => restored.at(at),
             // What is entered next would be judged by less than the entry before it: the directory comes first.
             _ if self.directory().size() < self.read().directory_size() => Sequenced::Refused(repairing()),
+            Event::Succeed(begun) if self.gate.has_only(&[Reason::Succession, Reason::Held]) => self.succeed(begun, at),
+            Event::Succeed(_) => Sequenced::Refused(repairing()),
             Event::Held(admitted) if self.gate.is_only_for(Reason::Held) => {
                 self.submit(&admitted, at).unwrap_or_else(Into::into)
             }
@@ -296,7 +311,7 @@ impl Sequencer for ExchangeSequencer {
             LeafEvent::Rewrapped { statement, .. } => stored()
                 .and_then(|stored| stored.erasable?.wraps.first().cloned())
                 .is_some_and(|wrap| sha256(&[&wrap]) == statement.wrap_sha256),
-            LeafEvent::Attested { .. } | LeafEvent::NonDelivery(_) => body.is_none(),
+            LeafEvent::Attested { .. } | LeafEvent::NonDelivery(_) | LeafEvent::Succeeded(_) => body.is_none(),
         }
     }
 

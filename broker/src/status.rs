@@ -128,6 +128,17 @@ impl StatusSource {
     }
 }
 
+/// Answers on the local socket: how the broker is, or where its log ends when it is to be closed.
+pub async fn answer(status: &StatusSource, repair: Arc<Repair>, request: &Value) -> Value {
+    if request["op"] != "close-log" {
+        return status.to_json();
+    }
+    match repair.end().await {
+        Ok(closed) => json!({ "closed": closed }),
+        Err(refusal) => json!({ "error": refusal.to_string() }),
+    }
+}
+
 /// The answer as text.
 #[must_use]
 pub fn to_text(status: &Value) -> String {

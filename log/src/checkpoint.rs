@@ -25,6 +25,9 @@ pub enum CheckpointError {
     /// Of another log.
     #[error("checkpoint is of another log")]
     Origin,
+    /// Of a log that was closed, and beyond its last provable size.
+    #[error("checkpoint is of a log that was closed at a smaller size")]
+    Closed,
     /// Without a good signature of the log's key.
     #[error("checkpoint has no good signature of the log")]
     Signature,
@@ -83,12 +86,20 @@ impl VerifiedCheckpoint {
             signature.signature().try_into().is_ok_and(|bytes| key.verify_raw(parsed.text(), bytes).is_ok())
         });
         match (signed, known) {
+            (false, false) if log.is_closed(origin) => return Err(CheckpointError::Closed),
             (false, false) => return Err(CheckpointError::Origin),
             (false, true) => return Err(CheckpointError::Signature),
             (true, _) => {}
         }
         Ok(Self { size: checkpoint.size(), root: *checkpoint.hash(), note: note.clone() })
     }
+}
+
+/// Origin and size that a checkpoint claims; nothing is verified.
+#[must_use]
+pub fn claimed(note: &[u8]) -> Option<(&str, u64)> {
+    let mut lines = std::str::from_utf8(note).ok()?.lines();
+    Some((lines.next()?, lines.next()?.parse().ok()?))
 }
 
 fn signatures(note: &[u8]) -> Result<Vec<Signature>, CheckpointError> {

@@ -12,6 +12,7 @@ use liaison_proto::{
 };
 
 use crate::{
+    checkpoint::claimed,
     index::{Applied, Batch, Index, IndexError, MemoryIndex, MessageState, RecipientState},
     leaf::{Event, ExchangeLeaf, NonDelivery, RewrapStatement, Statement},
 };
@@ -184,6 +185,12 @@ impl ExchangeState {
                     recipient.non_delivery = Some(index);
                 });
                 self.due.remove(&due);
+            }
+            // What stands before it is the closed log, whole, up to its last provable size.
+            Event::Succeeded(begun) => {
+                if claimed(&begun.last).map(|(_, size)| size) != Some(index.0) {
+                    return Err(Violation::SuccessionMisplaced);
+                }
             }
             Event::Rewrapped { statement, .. } => {
                 let (message, known) = self.check_rewrap(statement)?;

@@ -11,6 +11,8 @@ use liaison_proto::{
     wire::{self, exchange_leaf::Event as WireEvent},
 };
 
+use crate::succession::Succession;
+
 /// What an entry records.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -45,17 +47,20 @@ pub enum Event {
         /// The originator's signature.
         signature: Option<wire::Signature>,
     },
+    /// The log succeeds one that was closed.
+    Succeeded(Succession),
 }
 
 impl Event {
-    /// The message that it is about.
+    /// The message that it is about; none where it is about the log itself.
     #[must_use]
-    pub fn message_id(&self) -> MessageId {
+    pub fn message_id(&self) -> Option<MessageId> {
         match self {
-            Self::Accepted { header, .. } => header.core().message_id,
-            Self::Attested { statement, .. } => statement.message_id,
-            Self::NonDelivery(given_up) => given_up.message_id,
-            Self::Rewrapped { statement, .. } => statement.message_id,
+            Self::Accepted { header, .. } => Some(header.core().message_id),
+            Self::Attested { statement, .. } => Some(statement.message_id),
+            Self::NonDelivery(given_up) => Some(given_up.message_id),
+            Self::Rewrapped { statement, .. } => Some(statement.message_id),
+            Self::Succeeded(_) => None,
         }
     }
 
@@ -63,7 +68,7 @@ impl Event {
     #[must_use]
     pub const fn accepted(&self) -> Option<LogIndex> {
         match self {
-            Self::Accepted { .. } => None,
+            Self::Accepted { .. } | Self::Succeeded(_) => None,
             Self::Attested { statement, .. } => Some(statement.accepted),
             Self::NonDelivery(given_up) => Some(given_up.accepted),
             Self::Rewrapped { statement, .. } => Some(statement.accepted),
@@ -314,6 +319,11 @@ impl ExchangeLeaf {
                 bytes: rewrapped.statement,
                 signature: rewrapped.signature,
             },
+            WireEvent::Succession(begun) => Event::Succeeded(Succession {
+                charter: begun.charter,
+                last: begun.last_checkpoint,
+                lost: begun.lost_checkpoint,
+            }),
             WireEvent::Erased(_) | WireEvent::Overdue(_) | WireEvent::Escalated(_) => {
                 return Err(LeafError::UnknownEvent);
             }
@@ -350,6 +360,11 @@ impl ExchangeLeaf {
             Event::Rewrapped { bytes, signature, .. } => {
                 WireEvent::Rewrapped(wire::Rewrapped { statement: bytes.clone(), signature: signature.clone() })
             }
+            Event::Succeeded(begun) => WireEvent::Succession(wire::Succession {
+                charter: begun.charter,
+                last_checkpoint: begun.last.clone(),
+                lost_checkpoint: begun.lost.clone(),
+            }),
         };
         wire::ExchangeLeaf {
             version: 1,
@@ -370,6 +385,7 @@ impl ExchangeLeaf {
             Event::Attested { kind, .. } => statement_name(*kind),
             Event::NonDelivery(_) => "NON_DELIVERY",
             Event::Rewrapped { .. } => "REWRAPPED",
+            Event::Succeeded(_) => "SUCCEEDED",
         }
     }
 }

@@ -32,6 +32,7 @@ pub mod proof;
 pub mod reader;
 pub mod record;
 pub mod remote;
+pub mod succession;
 pub mod tiles;
 pub mod tree;
 pub mod verify;

@@ -35,6 +35,8 @@ pub struct Lost {
     size: u64,
     /// Root by size of every tree beyond the log's own that was shown.
     shown: BTreeMap<u64, Hash>,
+    /// The largest of them, as it was signed.
+    largest: VerifiedCheckpoint,
     /// What was handed back, by index.
     found: BTreeMap<u64, Hash>,
 }
@@ -43,7 +45,8 @@ impl Lost {
     /// A log of `size` entries, of which a larger checkpoint was shown.
     #[must_use]
     pub fn new(log: LogIdentity, size: u64, shown: &VerifiedCheckpoint) -> Self {
-        Self { log, size, shown: BTreeMap::from([(shown.size(), shown.root())]), found: BTreeMap::new() }
+        let (largest, found) = (shown.clone(), BTreeMap::new());
+        Self { log, size, shown: BTreeMap::from([(shown.size(), shown.root())]), largest, found }
     }
 
     /// Takes another checkpoint that was shown.
@@ -55,7 +58,16 @@ impl Lost {
         if size > self.size && *self.shown.entry(size).or_insert(root) != root {
             return Err(Inconsistent { old: size, new: size });
         }
+        if size > self.largest.size() {
+            self.largest = checkpoint.clone();
+        }
         Ok(())
+    }
+
+    /// The largest checkpoint that was shown.
+    #[must_use]
+    pub const fn largest(&self) -> &VerifiedCheckpoint {
+        &self.largest
     }
 
     /// Entries that the log has, and the largest size that was shown.
@@ -126,13 +138,14 @@ impl Lost {
         self.found.get(&index) == Some(&record_hash(leaf))
     }
 
-    /// Checks, when nothing is missing, that the entries handed back continue the log to every tree that was shown.
+    /// Checks that the entries handed back below `end`, of which none is missing, continue the log to every tree up to there
+    /// that was shown.
     ///
     /// # Errors
     /// [`TrialError`].
-    pub fn check(&self, reader: &LogReader) -> Result<(), TrialError> {
+    pub fn check(&self, reader: &LogReader, end: u64) -> Result<(), TrialError> {
         let mut tree = reader.trial();
-        for (index, hash) in &self.found {
+        for (index, hash) in self.found.range(..end) {
             if tree.size() != *index {
                 return Err(io::Error::other("entries are missing, or the log has grown").into());
             }

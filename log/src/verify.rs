@@ -17,6 +17,7 @@ use crate::{
     checkpoint::{CheckpointError, VerifiedCheckpoint},
     leaf::{Event, ExchangeLeaf, payload_type},
     proof::TlogProof,
+    succession::{self, SuccessionError},
 };
 
 /// Why a receipt proves nothing.
@@ -112,6 +113,9 @@ pub enum EntryError {
     /// Admitted against a rule that everybody can check again: corridor, suite, age.
     #[error("the message was admitted against a rule: {0}")]
     Admission(&'static str),
+    /// A successor of a closed log that the charter does not name so.
+    #[error("the successor of a closed log is not the charter's")]
+    Succession(#[source] SuccessionError),
     /// The signature does not verify.
     #[error("signature of {0} is not good")]
     Signature(OfficeId, #[source] SignatureError),
@@ -169,6 +173,7 @@ pub fn verify_entry(leaf: &ExchangeLeaf, directory: &Directory) -> Result<(), En
                 .map_err(|e| EntryError::Signature(from, e))?;
             directory.encryption_key(to, &statement.key_sha256, size).map(|_| ()).ok_or(EntryError::UnknownKey(to))
         }
+        Event::Succeeded(begun) => succession::check(begun, directory.charter_at(size)).map_err(EntryError::Succession),
         // Nobody signs it but the log; what justifies it is in the log, too.
         Event::NonDelivery(_) => Ok(()),
     }

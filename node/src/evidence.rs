@@ -39,7 +39,17 @@ pub async fn run(link: Link, directory: Arc<DirectoryReplica>, source: RemoteLog
         let request = wire::EvidenceRequest { from_index };
         if let Ok(stream) = within(BEGIN, link.exchange(Lane::Urgent).evidence(request)).await {
             let mut stream = stream.into_inner();
-            while let Ok(Some(item)) = stream.message().await {
+            // After an end of the log it is asked for from there.
+            let mut ends = link.view.ends();
+            loop {
+                let item = tokio::select! {
+                    item = stream.message() => item,
+                    _ = ends.changed() => {
+                        passed = LogIndex(0);
+                        break;
+                    }
+                };
+                let Ok(Some(item)) = item else { break };
                 match take(&link, &directory, &source, item).await? {
                     Taken::Kept => backoff.reset(),
                     Taken::PassedOver(index) => passed = passed.max(LogIndex(index.0.saturating_add(1))),
@@ -111,7 +121,7 @@ enum Concern {
 
 fn concerns(link: &Link, leaf: &ExchangeLeaf, wrap: &Bytes) -> Concern {
     let state = link.store.state();
-    let (id, own) = (leaf.event.message_id(), state.office());
+    let (Some(id), own) = (leaf.event.message_id(), state.office()) else { return Concern::None };
     if state.outgoing.contains_key(&id) {
         return Concern::Own;
     }

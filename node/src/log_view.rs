@@ -4,22 +4,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use liaison_link::charter_files::{CharterFileError, Charters};
 use liaison_log::{
-    checkpoint::{CheckpointError, VerifiedCheckpoint},
+    checkpoint::{CheckpointError, VerifiedCheckpoint, claimed},
     remote::RemoteLog,
+    succession::End,
     verify::{Inconsistent, ReceiptError, VerifiedReceipt, verify_consistency, verify_receipt},
 };
 use liaison_proto::{
     Bytes,
     charter::LogIdentity,
-    ids::Lane,
+    ids::{Lane, LogIndex},
     refusal::{Refusal, RefusalCode},
     wire,
 };
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tonic::Status;
 
 use crate::{
-    record::{Checkpoint, NodeRecord},
+    record::{Alarm, Checkpoint, NodeRecord, Succeeded},
     store::{Store, StoreError},
 };
 
@@ -48,6 +49,8 @@ impl ViewError {
     #[must_use]
     pub const fn is_alarm(&self) -> bool {
         match self {
+            // Of before the end of the log.
+            Self::Receipt(ReceiptError::Checkpoint(CheckpointError::Closed)) => false,
             Self::Receipt(_) | Self::Inconsistent(_) => true,
             Self::Charter(error) => error.is_alarm(),
             Self::Link(_) | Self::Store(_) => false,
@@ -68,6 +71,9 @@ pub struct LogView {
     store: Store,
     newest: Mutex<Option<VerifiedCheckpoint>>,
     seen_size: AtomicU64,
+    /// Number of the newest charter whose end of the log, if it has one, was followed.
+    settled: AtomicU64,
+    ends: watch::Sender<usize>,
 }
 
 impl LogView {
@@ -78,7 +84,61 @@ impl LogView {
         // It was verified before it was kept; another chain of charters makes it void.
         let newest = kept.and_then(|note| VerifiedCheckpoint::verify(&note, charters.get().exchange_log()).ok());
         let seen_size = AtomicU64::new(newest.as_ref().map_or(0, VerifiedCheckpoint::size));
-        Self { charters, sources, store, newest: Mutex::new(newest), seen_size }
+        let (newest, settled, ends) = (Mutex::new(newest), AtomicU64::new(0), watch::Sender::new(0));
+        Self { charters, sources, store, newest, seen_size, settled, ends }
+    }
+
+    /// Tells when the log was closed and its successor is followed.
+    #[must_use]
+    pub fn ends(&self) -> watch::Receiver<usize> {
+        self.ends.subscribe()
+    }
+
+    /// Follows the newest charter: where it closes the log, what is here of it beyond its end does not count any more, and
+    /// the officers are told.
+    ///
+    /// # Errors
+    /// [`ViewError::Store`].
+    pub async fn settle(&self) -> Result<(), ViewError> {
+        let charter = self.charters.get();
+        if self.settled.load(Ordering::SeqCst) >= charter.number() {
+            return Ok(());
+        }
+        let mut newest = self.newest.lock().await;
+        let mut ends: Vec<_> = End::all(&charter).collect();
+        ends.reverse();
+        for end in ends {
+            let (kept, affected) = {
+                let state = self.store.state();
+                if state.ends.iter().any(|known| known.charter == end.charter) {
+                    continue;
+                }
+                let kept = state.checkpoints.range(..=end.size).next_back().map(|(_, position)| *position);
+                (kept, state.beyond(LogIndex(end.size)))
+            };
+            let kept = match kept.map(|position| self.store.record(position)) {
+                Some(Ok(NodeRecord::Checkpoint(checkpoint))) => Some(checkpoint.note),
+                _ => None,
+            };
+            let checkpoint = kept.and_then(|note| VerifiedCheckpoint::verify(&note, charter.exchange_log()).ok());
+            let note = checkpoint.as_ref().map(|checkpoint| checkpoint.note().clone()).unwrap_or_default();
+            let (origin, size) = (end.log.origin, end.size);
+            let succeeded = Succeeded { charter: end.charter, origin, size, checkpoint: note };
+            let (sent, received) = affected;
+            let what = format!(
+                "entries of the exchange log were lost for good: charter no. {} closed it at {size} entries, and a successor \
+                 goes on; {sent} messages of this office are sent again, {received} received ones are UNPROVEN until \
+                 they come again",
+                end.charter
+            );
+            let alarm = Alarm { at_ms: self.store.state().log_time.0, what, exhibit: Bytes::new() };
+            self.store.write(vec![NodeRecord::Succeeded(succeeded).into(), NodeRecord::Alarm(alarm).into()]).await?;
+            self.seen_size.store(checkpoint.as_ref().map_or(0, VerifiedCheckpoint::size), Ordering::SeqCst);
+            *newest = checkpoint;
+            self.ends.send_modify(|ends| *ends += 1);
+        }
+        self.settled.store(charter.number(), Ordering::SeqCst);
+        Ok(())
     }
 
     /// Asks the broker for charters that are not known here yet.
@@ -98,6 +158,7 @@ impl LogView {
         lane: Lane,
         verify: impl Fn(&LogIdentity) -> Result<T, ReceiptError>,
     ) -> Result<T, ViewError> {
+        self.settle().await?;
         let charter = self.charters.get();
         let error = match verify(charter.exchange_log()) {
             Err(error) if is_unknown_key(&error) => error,
@@ -107,6 +168,7 @@ impl LogView {
         if self.charters.get().number() == charter.number() {
             return Err(error.into());
         }
+        self.settle().await?;
         Ok(verify(self.charters.get().exchange_log())?)
     }
 
@@ -148,6 +210,12 @@ impl LogView {
         loop {
             // The lock is not held while the broker is asked: one that does not answer holds up nobody else.
             let known = self.newest.lock().await.clone();
+            // Verified just before the log was closed.
+            let charter = self.charters.get();
+            let signs = |(origin, size)| charter.exchange_log().keys(origin, size).next().is_some();
+            if !claimed(shown.note()).is_some_and(signs) {
+                return Err(ViewError::Link(Status::aborted("the log was closed meanwhile")));
+            }
             if let Some(known) = &known {
                 self.compare(known, shown, lane).await?;
                 if shown.size() <= known.size() {

@@ -189,6 +189,23 @@ pub struct Checkpoint {
     pub note: Bytes,
 }
 
+/// The log was closed at its last provable size, and goes on as its successor: what stands here of it beyond does not count.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Succeeded {
+    /// Number of the charter that says so.
+    #[prost(uint64, tag = "1")]
+    pub charter: u64,
+    /// Origin of the closed log.
+    #[prost(string, tag = "2")]
+    pub origin: String,
+    /// Its last provable size.
+    #[prost(uint64, tag = "3")]
+    pub size: u64,
+    /// The newest checkpoint of at most this size that was verified here; empty when there is none.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub checkpoint: Bytes,
+}
+
 /// A checkpoint that a counterpart had verified: to be compared with this node's view of the log, however long that
 /// takes.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -250,6 +267,7 @@ pub enum NodeRecord {
     Unproven(Unproven),
     HeldByBroker(HeldByBroker),
     AlarmsSeen(AlarmsSeen),
+    Succeeded(Succeeded),
 }
 
 impl NodeRecord {
@@ -280,6 +298,7 @@ impl NodeRecord {
             Self::Unproven(r) => (15, bytes(r)),
             Self::HeldByBroker(r) => (16, bytes(r)),
             Self::AlarmsSeen(r) => (17, bytes(r)),
+            Self::Succeeded(r) => (18, bytes(r)),
         }
     }
 
@@ -321,6 +340,6 @@ impl NodeRecord {
         }
         decode!(1 => Queued, 2 => Receipted, 3 => Refused, 4 => Arrived, 5 => Stated, 6 => StatementReceipted,
                 7 => Evidence, 8 => Checkpoint, 9 => Alarm, 10 => Gossip, 11 => Cancelled, 12 => Recovered, 13 => Downloaded,
-                14 => RewrapReceipted, 15 => Unproven, 16 => HeldByBroker, 17 => AlarmsSeen)
+                14 => RewrapReceipted, 15 => Unproven, 16 => HeldByBroker, 17 => AlarmsSeen, 18 => Succeeded)
     }
 }

@@ -13,6 +13,9 @@ use liaison_proto::{
 };
 
 mod apply;
+mod succession;
+
+pub use succession::End;
 
 /// Where an own message stands with the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +76,26 @@ pub struct EvidenceState {
     pub receipt: Position,
 }
 
+/// Whom an own message must be sealed to anew, after an entry about it.
+fn note_rewrap(to_rewrap: &mut BTreeSet<(MessageId, OfficeId)>, about: (MessageId, OfficeId), said: &Said) {
+    match said {
+        Said::Stated(StatementKind::CannotOpen, CannotOpenReason::NoKey | CannotOpenReason::Seal) => {
+            to_rewrap.insert(about);
+        }
+        Said::Stated(StatementKind::Retrieved, _) | Said::Rewrapped => {
+            to_rewrap.remove(&about);
+        }
+        Said::Stated(..) | Said::NonDelivery(_) => {}
+    }
+}
+
+impl Outgoing {
+    /// Whether its ACCEPTED entry stands at an index or beyond.
+    fn is_entered_from(&self, from: LogIndex) -> bool {
+        matches!(self.submission, Submission::Receipted { index, .. } if index >= from)
+    }
+}
+
 /// A message this office sends.
 #[derive(Clone, Debug)]
 pub struct Outgoing {
@@ -130,8 +153,8 @@ pub struct Incoming {
     pub statements: BTreeMap<i32, OwnStatement>,
     /// Entry, key name and wrap of the newest REWRAPPED.
     pub rewrap: Option<Rewrap>,
-    /// Broker time of a NON_DELIVERY, when the message came all the same.
-    pub given_up: Option<UnixMillis>,
+    /// Entry and broker time of a NON_DELIVERY, when the message came all the same.
+    pub given_up: Option<(LogIndex, UnixMillis)>,
 }
 
 /// A message sealed anew to this office.
@@ -152,6 +175,10 @@ pub struct GivenUp {
     pub index: LogIndex,
     /// Why.
     pub reason: NonDeliveryReason,
+    /// The channel.
+    pub channel: Channel,
+    /// Number on it.
+    pub number: u64,
     /// Broker time.
     pub time: UnixMillis,
 }
@@ -266,6 +293,10 @@ pub struct State {
     pub log_time: UnixMillis,
     /// Newest verified checkpoint.
     pub checkpoint: Option<Bytes>,
+    /// Where every verified checkpoint stands, by its size.
+    pub checkpoints: BTreeMap<u64, Position>,
+    /// Where the log was closed, and went on as its successor.
+    pub ends: Vec<End>,
     /// Evidence is known below this index.
     pub evidence_from: LogIndex,
     /// Receipted numbers per channel from this office.

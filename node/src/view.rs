@@ -255,7 +255,7 @@ pub fn history(state: &State, id: MessageId) -> Vec<Value> {
         events.push((core.created_at, event("SIGNED", core.created_at, Some(core.from), None)));
         events.push((incoming.time, event("ACCEPTED", incoming.time, None, Some(incoming.index.0))));
         events.push((incoming.at, event("ARRIVED", incoming.at, None, None)));
-        if let Some(at) = incoming.given_up {
+        if let Some((_, at)) = incoming.given_up {
             events.push((at, event("NON_DELIVERY", at, None, None)));
         }
         if let Some(rewrap) = &incoming.rewrap {

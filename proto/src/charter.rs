@@ -85,6 +85,12 @@ pub struct FormerLog {
 }
 
 impl LogIdentity {
+    /// Whether an origin is that of a log that was closed.
+    #[must_use]
+    pub fn is_closed(&self, origin: &str) -> bool {
+        self.former.iter().any(|former| former.origin == origin && former.closed.is_some())
+    }
+
     /// The keys that may have signed a tree of this origin and size, the one in use first.
     pub fn keys(&self, origin: &str, size: u64) -> impl Iterator<Item = &VerifyingKey> {
         let own = (self.origin == origin).then_some(&self.key);

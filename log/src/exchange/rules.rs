@@ -20,6 +20,9 @@ pub enum Violation {
     /// Leaf time decreased.
     #[error("its time is before the entry before it")]
     TimeWentBack,
+    /// A successor begins elsewhere than where the log before it was closed.
+    #[error("a successor begins elsewhere than where the log before it was closed")]
+    SuccessionMisplaced,
     /// The directory size it was judged by decreased.
     #[error("it was judged by a smaller directory than the entry before it")]
     DirectoryWentBack,

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use liaison_log::{
+    checkpoint::claimed,
     journal::Position,
-    leaf::{Event, ExchangeLeaf},
+    leaf::{Event, ExchangeLeaf, NonDelivery, Statement},
     proof::TlogProof,
 };
 use liaison_proto::{
@@ -12,12 +13,12 @@ use liaison_proto::{
     clock::UnixMillis,
     header::Header,
     ids::{Channel, LogIndex, MessageId},
-    wire::{self, CannotOpenReason, StatementKind},
+    wire::{self, StatementKind},
 };
 
 use super::{
     AlarmState, EvidenceState, GivenUp, HeldEntry, Incoming, Outgoing, OwnStatement, Rewrap, Said, State, Submission,
-    UnprovenIncoming,
+    UnprovenIncoming, note_rewrap,
 };
 use crate::record::{NodeRecord, Receipted, Recovered};
 
@@ -30,6 +31,9 @@ impl State {
     /// # Errors
     /// What is wrong with a record that this node can never have written.
     pub fn apply(&mut self, record: NodeRecord, position: Position, body: Option<Position>) -> Result<(), String> {
+        if self.is_void(&record) {
+            return Ok(());
+        }
         self.hold_entry(&record, position, body)?;
         match record {
             NodeRecord::Queued(queued) => {
@@ -100,13 +104,20 @@ impl State {
                     at,
                     statements: BTreeMap::new(),
                     rewrap: self.early_rewraps.remove(&id),
-                    given_up: self.given_up.remove(&id).map(|given_up| given_up.time),
+                    given_up: self.given_up.remove(&id).map(|given_up| (given_up.index, given_up.time)),
                 };
                 self.incoming.insert(id, incoming);
             }
             NodeRecord::Stated(stated) => {
-                let incoming = self.incoming_mut(&stated.message_id)?;
                 let attested = stated.attested.ok_or("a statement without its bytes")?;
+                let accepted = Statement::parse(&attested.statement).map_err(|e| e.to_string())?.accepted;
+                // Signed for an entry of a log that was closed meanwhile.
+                if self.ends.iter().any(|end| accepted.0 >= end.size)
+                    && self.incoming_mut(&stated.message_id).ok().is_none_or(|incoming| incoming.index != accepted)
+                {
+                    return Ok(());
+                }
+                let incoming = self.incoming_mut(&stated.message_id)?;
                 incoming.statements.insert(stated.kind, OwnStatement { attested, index: None });
                 let (index, id, lane) =
                     (incoming.index, incoming.header.core().message_id, incoming.header.core().lane);
@@ -165,7 +176,13 @@ impl State {
             }
             // Its entry comes as evidence, too.
             NodeRecord::RewrapReceipted(_) => {}
-            NodeRecord::Checkpoint(checkpoint) => self.checkpoint = Some(checkpoint.note),
+            NodeRecord::Checkpoint(checkpoint) => {
+                if let Some((_, size)) = claimed(&checkpoint.note) {
+                    self.checkpoints.insert(size, position);
+                }
+                self.checkpoint = Some(checkpoint.note);
+            }
+            NodeRecord::Succeeded(succeeded) => self.apply_end(succeeded),
             NodeRecord::Gossip(gossip) if gossip.compared => {
                 self.to_compare.remove(&gossip.note);
             }
@@ -190,7 +207,7 @@ impl State {
                 (body, body.is_some())
             }
             Event::Rewrapped { .. } => (None, wrap.is_some_and(|wrap| !wrap.is_empty())),
-            Event::Attested { .. } | Event::NonDelivery(_) => (None, true),
+            Event::Attested { .. } | Event::NonDelivery(_) | Event::Succeeded(_) => (None, true),
         };
         let held = HeldEntry { record: position, body, complete };
         let known = self.entries.entry(index).or_insert(held);
@@ -240,42 +257,37 @@ impl State {
     }
 
     fn apply_evidence(&mut self, index: LogIndex, leaf: ExchangeLeaf, wrap: Bytes, receipt: Position) {
+        // About the log itself: it came when it was asked for, whatever else is still to come.
+        let Some(id) = leaf.event.message_id() else { return };
         self.evidence_from = LogIndex(self.evidence_from.0.max(index.0 + 1));
         self.log_time = self.log_time.max(leaf.time);
-        let (id, time) = (leaf.event.message_id(), leaf.time);
+        let time = leaf.time;
         let (said, office) = match &leaf.event {
-            Event::Accepted { .. } => return,
+            Event::Accepted { .. } | Event::Succeeded(_) => return,
             Event::Attested { kind, statement, .. } => (Said::Stated(*kind, statement.reason), statement.office),
             Event::NonDelivery(given_up) => (Said::NonDelivery(given_up.reason), given_up.recipient),
             Event::Rewrapped { statement, .. } => (Said::Rewrapped, statement.recipient),
         };
         if Some(office) == self.office && !self.outgoing.contains_key(&id) {
-            self.apply_own_evidence(index, leaf, wrap);
+            self.apply_own_evidence(id, index, leaf, wrap);
             return;
         }
-        match said {
-            Said::Stated(StatementKind::CannotOpen, CannotOpenReason::NoKey | CannotOpenReason::Seal) => {
-                self.to_rewrap.insert((id, office));
-            }
-            Said::Stated(StatementKind::Retrieved, _) | Said::Rewrapped => {
-                self.to_rewrap.remove(&(id, office));
-            }
-            Said::Stated(..) | Said::NonDelivery(_) => {}
-        }
+        note_rewrap(&mut self.to_rewrap, (id, office), &said);
         if let Some(outgoing) = self.outgoing.get_mut(&id) {
             outgoing.evidence.push(EvidenceState { index, said, office, time, marks: leaf.marks, receipt });
         }
     }
 
     /// Evidence about a message sent to this office.
-    fn apply_own_evidence(&mut self, index: LogIndex, leaf: ExchangeLeaf, wrap: Bytes) {
-        let (id, time) = (leaf.event.message_id(), leaf.time);
+    fn apply_own_evidence(&mut self, id: MessageId, index: LogIndex, leaf: ExchangeLeaf, wrap: Bytes) {
+        let time = leaf.time;
         match leaf.event {
             Event::NonDelivery(given_up) => match self.incoming.get_mut(&id) {
-                Some(incoming) => incoming.given_up = Some(time),
+                Some(incoming) => incoming.given_up = Some((index, time)),
                 None => {
                     self.received_numbers.entry(given_up.channel).or_default().insert(given_up.number);
-                    self.given_up.insert(id, GivenUp { index, reason: given_up.reason, time });
+                    let NonDelivery { reason, channel, number, .. } = given_up;
+                    self.given_up.insert(id, GivenUp { index, reason, channel, number, time });
                 }
             },
             Event::Rewrapped { statement, .. } => {
@@ -296,7 +308,7 @@ impl State {
                 }
                 self.to_state.remove(&(lane, accepted, kind, id));
             }
-            Event::Accepted { .. } | Event::Attested { .. } => {}
+            Event::Accepted { .. } | Event::Attested { .. } | Event::Succeeded(_) => {}
         }
     }
 

@@ -29,9 +29,12 @@ const BAVET: &str = "KH-BLO-BVT";
 
 /// The countries sign the next charter, which replaces these parts; the operator has the broker's new keys.
 fn next_charter(world: &World, replace: &str, overlap_days: u32) {
-    let days = overlap_days.to_string();
-    let made = ["--out", &world.path("charter"), "next-charter", "--replace", replace, "--overlap-days", &days];
-    world.run("certs-dev", &made).unwrap();
+    next_charter_with(world, &["--replace", replace, "--overlap-days", &overlap_days.to_string()]);
+}
+
+pub(crate) fn next_charter_with(world: &World, arguments: &[&str]) {
+    let out = world.path("charter");
+    world.run("certs-dev", &[&["--out", &out, "next-charter"], arguments].concat()).unwrap();
     let number = charter(world).number();
     for key in ["evidence.key", "log-directory.key", "log-exchange.key"] {
         let new = world.path(&format!("charter/charter-{number}/broker/{key}"));

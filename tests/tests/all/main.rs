@@ -21,6 +21,7 @@ mod outages;
 mod recovery;
 mod refusals;
 mod restored;
+mod succession;
 mod support;
 mod tampering;
 mod tidy;

@@ -23,14 +23,14 @@ const HEKOU: &str = "CN-BLO-HKO";
 const ARANYAPRATHET: &str = "TH-BLO-ARN";
 
 /// Keeps a backup of a broker that goes on.
-fn back_up(world: &mut World) {
+pub(crate) fn back_up(world: &mut World) {
     world.stop_broker().unwrap();
     copy_directory(world.path("broker").as_ref(), world.path("backup").as_ref());
     world.start_broker().unwrap();
 }
 
 /// The broker's disk is lost, and the backup is put in its place.
-fn restore(world: &mut World) {
+pub(crate) fn restore(world: &mut World) {
     let address = world.broker_address().unwrap();
     world.kill_broker().unwrap();
     fs::remove_dir_all(world.path("broker")).unwrap();
@@ -39,7 +39,7 @@ fn restore(world: &mut World) {
     world.start_broker().unwrap();
 }
 
-fn entries(world: &World) -> (u64, u64) {
+pub(crate) fn entries(world: &World) -> (u64, u64) {
     let status = world.broker_status().unwrap();
     (status["exchange_entries"].as_u64().unwrap(), status["directory_entries"].as_u64().unwrap())
 }
@@ -376,7 +376,7 @@ async fn promise_12_only_the_true_entries_make_a_log_whole() {
 }
 
 /// Whether Hekou has a message without a receipt.
-fn is_unproven(world: &World, message: &str) -> bool {
+pub(crate) fn is_unproven(world: &World, message: &str) -> bool {
     let inbox = world.office(HEKOU).inbox().unwrap_or_default();
     inbox.iter().any(|line| line["message"] == *message && line["state"] == "UNPROVEN")
 }
