@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use liaison_log::{
     checkpoint::claimed,
     journal::Position,
-    leaf::{Event, ExchangeLeaf, NonDelivery, Statement},
+    leaf::{Event, ExchangeLeaf, NonDelivery},
     proof::TlogProof,
 };
 use liaison_proto::{
@@ -110,11 +110,7 @@ impl State {
             }
             NodeRecord::Stated(stated) => {
                 let attested = stated.attested.ok_or("a statement without its bytes")?;
-                let accepted = Statement::parse(&attested.statement).map_err(|e| e.to_string())?.accepted;
-                // Signed for an entry of a log that was closed meanwhile.
-                if self.ends.iter().any(|end| accepted.0 >= end.size)
-                    && self.incoming_mut(&stated.message_id).ok().is_none_or(|incoming| incoming.index != accepted)
-                {
+                if self.is_void_statement(&stated.message_id, &attested.statement) {
                     return Ok(());
                 }
                 let incoming = self.incoming_mut(&stated.message_id)?;

@@ -1,8 +1,11 @@
 //! A log that was closed: what this node has of it beyond its end does not count any more. Messages that this office sent
 //! go out again, received ones are unproven until they come again, statements are made again.
 
-use liaison_log::{checkpoint::claimed, proof::TlogProof};
-use liaison_proto::ids::LogIndex;
+use liaison_log::{checkpoint::claimed, leaf::Statement, proof::TlogProof};
+use liaison_proto::{
+    Bytes,
+    ids::{LogIndex, MessageId},
+};
 
 use super::{State, Submission, UnprovenIncoming, note_rewrap};
 use crate::record::{NodeRecord, Succeeded};
@@ -30,6 +33,18 @@ impl State {
         }
         let proof = record.entry().and_then(|(receipt, _)| TlogProof::parse(&receipt.proof).ok());
         proof.is_some_and(|proof| beyond(&proof.checkpoint, proof.index.0))
+    }
+
+    /// Whether a statement was signed for an entry of a closed log beyond its end, and written after that was known.
+    pub(super) fn is_void_statement(&self, message: &Bytes, statement: &Bytes) -> bool {
+        if self.ends.is_empty() {
+            return false;
+        }
+        let (Ok(statement), Ok(id)) = (Statement::parse(statement), MessageId::from_wire(message)) else {
+            return false;
+        };
+        let stands_there = self.incoming.get(&id).is_some_and(|incoming| incoming.index == statement.accepted);
+        !stands_there && self.ends.iter().any(|end| statement.accepted.0 >= end.size)
     }
 
     /// How many messages sent and received have their entries at an index or beyond.
