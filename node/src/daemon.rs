@@ -139,8 +139,12 @@ pub async fn run(
         hold_ms: i64::from(config.hold_seconds) * 1000,
         health: Arc::clone(&health),
     });
-    let rewrapper =
-        Rewrapper { link: link.clone(), directory: Arc::clone(&directory), vault: Arc::clone(&vault), key_table };
+    let rewrapper = Rewrapper {
+        link: link.clone(),
+        directory: Arc::clone(&directory),
+        vault: Arc::clone(&vault),
+        key_table: Arc::clone(&key_table),
+    };
     let receiver = Receiver {
         link: link.clone(),
         office,
@@ -186,6 +190,7 @@ pub async fn run(
     tokio::select! {
         stopped = stop_signal() => stopped.map_err(io_failed("waiting for signals")),
         () = store.stopped() => Err(StoreError::Stopped.into()),
+        () = key_table.failed() => Err(StoreError::Stopped.into()),
         ended = tasks.join_next() => match ended {
             Some(Ok(Err(error))) => Err(error.into()),
             // A task that ended without an error, or panicked, leaves the node without a part of itself.

@@ -16,6 +16,7 @@ use liaison_proto::{
     seal::ContentKey,
     sha256,
 };
+use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -70,6 +71,8 @@ struct Table {
 pub struct KeyTable {
     file: Arc<dyn DiskFile>,
     table: Mutex<Table>,
+    /// Set once a write or sync has failed: the node ends, and its next start reads what is there.
+    failed: watch::Sender<bool>,
 }
 
 fn label(kind: Kind, id: MessageId) -> Vec<u8> {
@@ -120,7 +123,7 @@ impl KeyTable {
                 table.slots.insert((kind, id), (slot, *sealed));
             }
         }
-        Ok(Self { file, table: Mutex::new(table) })
+        Ok(Self { file, table: Mutex::new(table), failed: watch::Sender::new(false) })
     }
 
     /// Keeps a message's content key, durably.
@@ -141,7 +144,14 @@ impl KeyTable {
         }
         let put = self.put_locked(&mut table, thread, message, key, storage, entropy);
         table.poisoned = matches!(put, Err(KeyTableError::Io(_)));
+        self.failed.send_replace(table.poisoned);
         put
+    }
+
+    /// Completes when the device has failed.
+    pub async fn failed(&self) {
+        // An error means that the table is gone, which this handle prevents.
+        let _ = self.failed.subscribe().wait_for(|failed| *failed).await;
     }
 
     fn put_locked(

@@ -247,6 +247,16 @@ impl World {
         self.broker_status().map_or_else(|error| vec![format!("the broker does not answer: {error}")], lines)
     }
 
+    /// Whether the broker has ended by itself.
+    pub fn broker_has_ended(&mut self) -> bool {
+        self.broker.as_mut().is_none_or(Process::has_ended)
+    }
+
+    /// Whether an office's node has ended by itself.
+    pub fn node_has_ended(&mut self, office: &str) -> bool {
+        self.nodes.get_mut(office).is_none_or(Process::has_ended)
+    }
+
     /// `kill -9` of the broker.
     ///
     /// # Errors

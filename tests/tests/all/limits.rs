@@ -9,6 +9,7 @@ use crate::support::connect;
 
 mod abuse;
 mod codes;
+mod device;
 mod disk;
 mod drain;
 mod floods;
