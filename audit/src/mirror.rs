@@ -16,13 +16,15 @@ use liaison_link::{
 use liaison_log::{
     checkpoint::{CheckpointError, VerifiedCheckpoint},
     disk::OsDisk,
-    mirror::{Mirror, MirrorError},
+    mirror::{Mirror, MirrorError, root_of},
     remote::RemoteLog,
+    succession::End,
 };
 use liaison_proto::{
     charter::{Charter, LogIdentity},
     clock::{Clock as _, SystemClock, UnixMillis},
     failure::chain,
+    ids::LogIndex,
     wire::LogName,
 };
 use tonic::Status;
@@ -85,13 +87,29 @@ pub fn identity<'a>(charter: &'a Charter, log: &str) -> &'a LogIdentity {
 
 /// Puts a copy aside whose log was closed at a smaller size: it is the evidence of what was lost, and its successor is
 /// copied anew.
-fn put_aside(out: &Path, log: &'static str, charter: &Charter) -> io::Result<Option<PathBuf>> {
+fn put_aside(
+    out: &Path,
+    log: &'static str,
+    charter: &Charter,
+    findings: &mut Vec<Finding>,
+) -> io::Result<Option<PathBuf>> {
     let copy = out.join(log);
     let Ok(note) = fs::read(copy.join("checkpoint")) else { return Ok(None) };
     if VerifiedCheckpoint::verify(&note.into(), identity(charter, log)) != Err(CheckpointError::Closed) {
         return Ok(None);
     }
     let aside = out.join(format!("{log}-closed-by-charter-{}", charter.number()));
+    // Up to the end both are the same log.
+    for end in End::all(charter) {
+        let Ok(old) = Mirror::open(Arc::new(OsDisk::new(&copy)), end.log.clone(), u64::MAX) else { continue };
+        let size = usize::try_from(end.size).unwrap_or(usize::MAX);
+        if let Some(entries) = old.entries().get(..size)
+            && root_of(entries)? != end.root
+        {
+            let evidence = format!("the charter closes it with another history than {} holds", aside.display());
+            findings.push(Finding::of_entry(FindingCode::SuccessionBad, log, LogIndex(end.size), evidence));
+        }
+    }
     fs::rename(copy, &aside)?;
     Ok(Some(aside))
 }
@@ -122,7 +140,7 @@ pub async fn mirror(
     }
     let charter = charters.get();
     for (log, name) in LOGS {
-        let closed = put_aside(out, log, &charter)?;
+        let closed = put_aside(out, log, &charter, &mut findings)?;
         let disk = Arc::new(OsDisk::new(out.join(log)));
         let mut mirror = match Mirror::open(disk, identity(&charter, log).clone(), u64::MAX) {
             Err(e) if e.kind() == io::ErrorKind::InvalidData => {

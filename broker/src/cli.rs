@@ -152,6 +152,14 @@ fn close_log(config: &Config, output: Option<&Path>) -> ExitCode {
         eprintln!("broker: {error}");
         return ExitCode::from(exit::REFUSED);
     }
+    let unheard = answer["unheard"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_str);
+    let unheard: Vec<&str> = unheard.collect();
+    if !unheard.is_empty() {
+        eprintln!(
+            "broker: these offices were not heard since the loss, and may hold what is missing: {}",
+            unheard.join(", ")
+        );
+    }
     let closed = serde_json::from_value::<ClosedEntry>(answer["closed"].clone()).map_err(io::Error::other);
     let written = closed.and_then(|closed| {
         let text = toml::to_string(&closed).map_err(io::Error::other)?;

@@ -9,7 +9,7 @@ use std::{
 use liaison_log::{committer::Committer, exchange::ExchangeState, fair::Ticket};
 use liaison_proto::{clock::Clock, ids::Lane};
 
-use crate::sequence::Event;
+use crate::{sequence::Event, succession::Rest};
 
 /// How often it is looked: a withdrawal is given up soon, and the clock may be set.
 const LOOK: Duration = Duration::from_millis(250);
@@ -17,7 +17,9 @@ const LOOK: Duration = Duration::from_millis(250);
 const AT_ONCE: usize = 128;
 
 /// Gives up what is due, until the log stops.
-pub async fn run(state: Arc<RwLock<ExchangeState>>, exchange: Committer<Event>, clock: Arc<dyn Clock>) {
+///
+/// Nothing is given up before `rest` is over: in the successor of a closed log offices must first state again what they had.
+pub async fn run(state: Arc<RwLock<ExchangeState>>, exchange: Committer<Event>, clock: Arc<dyn Clock>, rest: Rest) {
     let mut more = false;
     loop {
         if !more {
@@ -25,6 +27,10 @@ pub async fn run(state: Arc<RwLock<ExchangeState>>, exchange: Committer<Event>, 
                 () = tokio::time::sleep(LOOK) => {}
                 () = exchange.stopped() => return,
             }
+        }
+        if clock.now() < rest.until() {
+            more = false;
+            continue;
         }
         let due = {
             let state = state.read().unwrap_or_else(PoisonError::into_inner);

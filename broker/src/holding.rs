@@ -57,6 +57,8 @@ struct Inner {
     held: Vec<Held>,
     /// Place of the first of them. Places are never given twice: streams remember how far they are.
     first: usize,
+    /// The log was closed at this size: whatever their senders had seen beyond it does not count.
+    ended: Option<u64>,
     /// How many of them were entered, or refused, since the log is whole.
     settled: usize,
     /// A write failed: nothing is held any more by this process.
@@ -215,7 +217,7 @@ impl Holding {
             let parsed = request
                 .and_then(|request| Some((UnverifiedEnvelope::parse(request.envelope?).ok()?, request.seen_size)));
             match parsed {
-                Some(request) => return Some(request),
+                Some((envelope, seen)) => return Some((envelope, inner.ended.map_or(seen, |end| seen.min(end)))),
                 None => {
                     tracing::error!("a held message cannot be read; its sender submits it again");
                     inner.settled += 1;
@@ -231,6 +233,11 @@ impl Holding {
         }
         self.gate.lift(Reason::Held);
         None
+    }
+
+    /// The log was closed at a size: what is held now was submitted by those who may have seen more of it.
+    pub fn seen_at_most(&self, size: u64) {
+        self.lock().ended = Some(size);
     }
 
     /// The envelope that was last returned to be entered is settled.

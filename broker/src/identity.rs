@@ -71,7 +71,7 @@ impl ClientCertVerifier for CountryVerifier {
         let at = UnixMillis(i64::try_from(now.as_secs()).unwrap_or(i64::MAX).saturating_mul(1000).saturating_add(999));
         let mut problem = None;
         for (until, verifier) in verifiers {
-            if until.is_some_and(|until| at > until) {
+            if until.is_some_and(|until| at >= until) {
                 continue;
             }
             match verifier.verify_client_cert(end_entity, intermediates, now) {

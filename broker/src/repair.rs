@@ -22,6 +22,7 @@ use std::{
 };
 
 use liaison_log::{
+    Hash,
     checkpoint::{CheckpointError, VerifiedCheckpoint},
     committer::{Committer, Promised},
     fair::Ticket,
@@ -32,6 +33,7 @@ use liaison_log::{
 use liaison_proto::{
     Bytes, ProtoMessage as _,
     charter::LogIdentity,
+    clock::Clock,
     failure::chain,
     ids::{Lane, LogIndex, OfficeId},
     limits,
@@ -93,6 +95,7 @@ pub struct Repair {
     writers: Writers,
     room: Room,
     data: PathBuf,
+    clock: Arc<dyn Clock>,
     /// Who handed back last: entries are entered in the turns of this office.
     helper: Mutex<Option<OfficeId>>,
     /// Whether any office was heard.
@@ -116,6 +119,10 @@ fn log_text(name: LogName) -> &'static str {
     if name == LogName::Directory { "directory" } else { "exchange" }
 }
 
+fn is_closed(note: &Bytes, side: &Side) -> bool {
+    VerifiedCheckpoint::verify(note, &side.identity) == Err(CheckpointError::Closed)
+}
+
 fn malformed(detail: impl Into<String>) -> Refusal {
     Refusal::new(RefusalCode::MalformedEnvelope, detail)
 }
@@ -137,6 +144,7 @@ impl Repair {
         writers: Writers,
         room: Room,
         data: PathBuf,
+        clock: Arc<dyn Clock>,
         unseen: BTreeSet<OfficeId>,
     ) -> io::Result<Self> {
         let spool = data.join("repair");
@@ -161,6 +169,7 @@ impl Repair {
             writers,
             room,
             data,
+            clock,
             helper: Mutex::default(),
             heard: AtomicBool::new(false),
             unseen: Mutex::new(unseen),
@@ -186,10 +195,12 @@ impl Repair {
             if note.is_empty() {
                 continue;
             }
-            match VerifiedCheckpoint::verify(note, &side.identity) {
+            match VerifiedCheckpoint::verify(note, &side.identity.in_force(self.clock.now())) {
                 Ok(checkpoint) => self.shown(side, &checkpoint)?,
-                // What was beyond the end of a closed log is known to be lost.
-                Err(CheckpointError::Closed) => {}
+                // What was beyond the end of a closed log is known to be lost; a key that was replaced says nothing new.
+                Err(e) if VerifiedCheckpoint::verify(note, &side.identity).is_ok() || is_closed(note, side) => {
+                    tracing::debug!(%office, error = %e, "an old checkpoint was shown");
+                }
                 Err(e) => return Err(malformed(format!("the checkpoint of the {} log: {e}", log_text(side.name)))),
             }
         }
@@ -199,6 +210,17 @@ impl Repair {
             self.gate.lift(Reason::Unconfirmed);
         }
         Ok(())
+    }
+
+    /// The charter says how far the log once went: what it lacks up to there is asked for, whoever shows it.
+    pub fn expect(&self, size: u64, root: Hash) {
+        let Some(side) = self.side(LogName::Exchange) else { return };
+        let mut lost = side.lost();
+        let own = side.reader.checkpoint().size();
+        if own < size && lost.is_none() {
+            self.close(side.reason);
+            *lost = Some(Lost::expected(side.identity.clone(), own, size, root));
+        }
     }
 
     /// Completes when every office was heard, or the grace has passed since the first one was; then the others are not
@@ -340,6 +362,10 @@ impl Repair {
     /// Enters what is complete. What is not stays on the spool.
     pub async fn mend(self: Arc<Self>) {
         let _turn = self.mending.lock().await;
+        // The operator has closed it there, and the countries may have signed that.
+        if self.side(LogName::Exchange).is_some_and(|side| self.is_ended(side)) {
+            return;
+        }
         let Some(office) = *self.helper.lock().unwrap_or_else(PoisonError::into_inner) else { return };
         for side in 0..self.sides.len() {
             let this = Arc::clone(&self);

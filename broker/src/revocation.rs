@@ -120,7 +120,7 @@ impl Revocations {
         let names = charter.countries().iter().map(|c| c.code.as_str().to_ascii_lowercase());
         let mut lists = BTreeMap::new();
         for name in names.chain([AUDITORS.to_owned()]) {
-            let cas = cas(charter, &name).into_iter().filter(|(until, _)| until.is_none_or(|until| now <= until));
+            let cas = cas(charter, &name).into_iter().filter(|(until, _)| until.is_none_or(|until| now < until));
             for (until, ca) in cas {
                 let key = (name.clone(), ca.to_owned());
                 let kept = before.lists.get(&key).and_then(|known| known.list.clone());

@@ -124,9 +124,15 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
         ],
         Writers { directory: directory_committer.clone(), exchange: exchange_committer.clone() },
         &directory,
+        &clock,
     )?;
     let end = succession::begin(&charter, &exchange_reader, &gate)?;
+    if let Some(end) = &end {
+        repair.expect(end.size, end.root);
+        holding.seen_at_most(end.size);
+    }
     let ended = end.map(|end| (end, Arc::clone(&exchange_reader)));
+    let rest = succession::Rest::new(&charter, Arc::clone(&exchange_reader));
     let charter = Arc::new(charter);
     let revocations = read_lists(&config, &charter, &Revocations::default(), clock.now());
     let identity = Identity::read(&config.tls_certificate, &config.tls_key)?;
@@ -262,7 +268,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
     }
     tasks.spawn(charters::enter(charter, Arc::clone(&directory), directory_committer.clone(), Arc::clone(&gate)));
     tasks.spawn(wait_for_offices(config.clone(), repair, Arc::clone(&gate), unwitnessed));
-    tasks.spawn(deadlines::run(Arc::clone(&state), exchange_committer.clone(), Arc::clone(&clock)));
+    tasks.spawn(deadlines::run(Arc::clone(&state), exchange_committer.clone(), Arc::clone(&clock), rest));
     tasks.spawn(keep_house(attachments, index, shares));
     let reloader = Reloader {
         config: config.clone(),
@@ -353,6 +359,7 @@ fn repair(
     logs: [Repaired; 2],
     writers: Writers,
     directory: &RwLock<Directory>,
+    clock: &Arc<dyn Clock>,
 ) -> Result<Arc<Repair>, StartError> {
     let unbroken = continuity::is_unbroken(&config.data).map_err(io_failed("looking at the log's files"))?;
     let unseen = if unbroken || config.restored_grace_seconds == 0 {
@@ -361,7 +368,9 @@ fn repair(
         tracing::warn!("the data directory is a copy; the offices are asked what they know of its logs");
         directory.read().unwrap_or_else(PoisonError::into_inner).offices().map(|office| office.id).collect()
     };
-    let repair = Repair::new(Arc::clone(gate), logs, writers, room(config), config.data.clone(), unseen).map(Arc::new);
+    let repair =
+        Repair::new(Arc::clone(gate), logs, writers, room(config), config.data.clone(), Arc::clone(clock), unseen)
+            .map(Arc::new);
     repair.map_err(io_failed("emptying the spool of restored entries"))
 }
 

@@ -133,8 +133,8 @@ pub async fn answer(status: &StatusSource, repair: Arc<Repair>, request: &Value)
     if request["op"] != "close-log" {
         return status.to_json();
     }
-    match repair.end().await {
-        Ok(closed) => json!({ "closed": closed }),
+    match Arc::clone(&repair).end().await {
+        Ok(closed) => json!({ "closed": closed, "unheard": repair.unheard() }),
         Err(refusal) => json!({ "error": refusal.to_string() }),
     }
 }

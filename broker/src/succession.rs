@@ -5,7 +5,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, OnceLock, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -19,7 +19,9 @@ use liaison_log::{
     succession::{End, Succession},
 };
 use liaison_proto::{
+    Bytes,
     charter::Charter,
+    clock::{DAY_MS, UnixMillis},
     directory::Directory,
     ids::{Lane, LogIndex},
 };
@@ -30,10 +32,37 @@ use crate::{
     sequence::Event,
 };
 
+/// How long a successor gives nobody up after it has begun: offices state again what they had.
+const REST_MS: i64 = DAY_MS;
 const AGAIN: Duration = Duration::from_millis(500);
 
 fn place(data: &Path) -> PathBuf {
     data.join("end")
+}
+
+/// Until when a successor rests.
+pub struct Rest {
+    end: Option<u64>,
+    log: Arc<LogReader>,
+    until: OnceLock<UnixMillis>,
+}
+
+impl Rest {
+    /// The rest of the newest successor in a chain of charters.
+    #[must_use]
+    pub fn new(charter: &Charter, log: Arc<LogReader>) -> Self {
+        Self { end: End::all(charter).next().map(|end| end.size), log, until: OnceLock::new() }
+    }
+
+    /// Its end; long ago where there is no successor, or it has not begun.
+    #[must_use]
+    pub fn until(&self) -> UnixMillis {
+        let begun = || ExchangeLeaf::parse(&self.log.leaf(LogIndex(self.end?)).ok()?).ok().map(|leaf| leaf.time);
+        match self.until.get() {
+            Some(until) => *until,
+            None => begun().map_or(UnixMillis(i64::MIN), |at| *self.until.get_or_init(|| at.plus(REST_MS))),
+        }
+    }
 }
 
 /// Keeps the two checkpoints that the successor will quote.
@@ -43,8 +72,17 @@ fn place(data: &Path) -> PathBuf {
 pub fn keep(data: &Path, last: &VerifiedCheckpoint, lost: &VerifiedCheckpoint) -> io::Result<()> {
     fs::create_dir_all(place(data))?;
     let disk = OsDisk::new(place(data));
-    replace_file(&disk, "last", last.note())?;
-    replace_file(&disk, "lost", lost.note())
+    replace_file(&disk, &format!("{}.lost", last.size()), lost.note())?;
+    replace_file(&disk, &format!("{}.last", last.size()), last.note())
+}
+
+/// The two checkpoints that were kept for an end: the last provable one, and the largest.
+///
+/// # Errors
+/// When there are none.
+pub fn kept(data: &Path, size: u64) -> io::Result<[Bytes; 2]> {
+    let read = |kind: &str| fs::read(place(data).join(format!("{size}.{kind}"))).map(Bytes::from);
+    Ok([read("last")?, read("lost")?])
 }
 
 /// Looks whether the log is the one that the newest end in the charters speaks of; closes the gate until the successor's
@@ -79,7 +117,6 @@ pub async fn enter(
     exchange: Committer<Event>,
     gate: Arc<Gate>,
 ) {
-    let disk = |name: &str| fs::read(place(&data).join(name)).map(Into::into);
     loop {
         let size = log.checkpoint().size();
         if size > end.size {
@@ -89,8 +126,8 @@ pub async fn enter(
         }
         let entered = directory.read().unwrap_or_else(PoisonError::into_inner).charters();
         if size == end.size && entered >= end.charter && gate.has_only(&[Reason::Succession, Reason::Held]) {
-            let begun = disk("last").and_then(|last| {
-                let begun = Succession { charter: end.charter, last, lost: disk("lost")? };
+            let begun = kept(&data, end.size).and_then(|[last, lost]| {
+                let begun = Succession { charter: end.charter, last, lost };
                 end.check(&begun).map_err(io::Error::other)?;
                 Ok(begun)
             });

@@ -36,7 +36,7 @@ pub struct Lost {
     /// Root by size of every tree beyond the log's own that was shown.
     shown: BTreeMap<u64, Hash>,
     /// The largest of them, as it was signed.
-    largest: VerifiedCheckpoint,
+    largest: Option<VerifiedCheckpoint>,
     /// What was handed back, by index.
     found: BTreeMap<u64, Hash>,
 }
@@ -45,8 +45,14 @@ impl Lost {
     /// A log of `size` entries, of which a larger checkpoint was shown.
     #[must_use]
     pub fn new(log: LogIdentity, size: u64, shown: &VerifiedCheckpoint) -> Self {
-        let (largest, found) = (shown.clone(), BTreeMap::new());
+        let (largest, found) = (Some(shown.clone()), BTreeMap::new());
         Self { log, size, shown: BTreeMap::from([(shown.size(), shown.root())]), largest, found }
+    }
+
+    /// A log of `size` entries, which must have had `end` at least, with this root.
+    #[must_use]
+    pub fn expected(log: LogIdentity, size: u64, end: u64, root: Hash) -> Self {
+        Self { log, size, shown: BTreeMap::from([(end, root)]), largest: None, found: BTreeMap::new() }
     }
 
     /// Takes another checkpoint that was shown.
@@ -58,16 +64,16 @@ impl Lost {
         if size > self.size && *self.shown.entry(size).or_insert(root) != root {
             return Err(Inconsistent { old: size, new: size });
         }
-        if size > self.largest.size() {
-            self.largest = checkpoint.clone();
+        if self.largest.as_ref().is_none_or(|largest| size > largest.size()) {
+            self.largest = Some(checkpoint.clone());
         }
         Ok(())
     }
 
     /// The largest checkpoint that was shown.
     #[must_use]
-    pub const fn largest(&self) -> &VerifiedCheckpoint {
-        &self.largest
+    pub const fn largest(&self) -> Option<&VerifiedCheckpoint> {
+        self.largest.as_ref()
     }
 
     /// Entries that the log has, and the largest size that was shown.

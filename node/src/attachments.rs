@@ -164,7 +164,10 @@ impl AttachmentFiles {
     /// When the directory cannot be read.
     pub fn collect(&self, state: &State) -> io::Result<()> {
         let outgoing = state.outgoing.values().map(|outgoing| &outgoing.header);
-        let headers = outgoing.chain(state.incoming.values().map(|incoming| &incoming.header));
+        let incoming = state.incoming.values().map(|incoming| &incoming.header);
+        // What was received in a log that was closed has its files already.
+        let unproven = state.unproven.values().map(|unproven| &unproven.header);
+        let headers = outgoing.chain(incoming).chain(unproven);
         let names = headers.flat_map(|header| header.commitments().attachments.iter());
         let named: HashSet<PathBuf> = names
             .filter_map(|attachment| Name::try_from(attachment.sha256.as_ref()).ok())

@@ -106,6 +106,11 @@ async fn send(link: &Link, (lane, _, kind, id): Pending, signer: &Signer) -> Res
                 link.store.write(vec![stated.into()]).await?;
                 return Ok(Sent::Later);
             }
+            // It may be about an entry of a log that was closed, which this node has not heard of yet.
+            let before = *link.view.ends().borrow();
+            if link.view.follow(lane).await.is_ok() && *link.view.ends().borrow() != before {
+                return Ok(Sent::Later);
+            }
             let name = StatementKind::try_from(kind).unwrap_or_default().as_str_name();
             let why = refusal_of(&status);
             link.alarm(format!("{name} of {id} was refused: {why}"), attested.statement).await?;

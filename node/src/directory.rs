@@ -14,6 +14,7 @@ use liaison_log::{
 };
 use liaison_proto::{
     Bytes,
+    charter::Charter,
     directory::Directory,
     ids::OfficeId,
     office::{Office, RecordError},
@@ -136,7 +137,11 @@ impl DirectoryReplica {
             let index = directory.size();
             directory.apply_leaf(entry).map_err(|source| DirectoryError::Record { index, source })?;
         }
-        Ok(())
+        // What is logged is in force, whether or not the broker hands it out; and it must be the one that it handed out.
+        let entered: Vec<_> = directory.charter().chain().map(Charter::record).collect();
+        drop(directory);
+        let entered: Vec<_> = entered.into_iter().rev().collect();
+        Ok(self.charters.learn(&entered)?)
     }
 
     /// Whether the directory has the record with the office's next keys.

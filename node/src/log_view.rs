@@ -1,6 +1,9 @@
 //! The node's view of the exchange log: every checkpoint it is shown must be of one append-only log.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use liaison_link::charter_files::{CharterFileError, Charters};
 use liaison_log::{
@@ -11,7 +14,7 @@ use liaison_log::{
 };
 use liaison_proto::{
     Bytes,
-    charter::LogIdentity,
+    charter::{Charter, LogIdentity},
     ids::{Lane, LogIndex},
     refusal::{Refusal, RefusalCode},
     wire,
@@ -99,10 +102,10 @@ impl LogView {
     ///
     /// # Errors
     /// [`ViewError::Store`].
-    pub async fn settle(&self) -> Result<(), ViewError> {
+    pub async fn settle(&self) -> Result<Arc<Charter>, ViewError> {
         let charter = self.charters.get();
         if self.settled.load(Ordering::SeqCst) >= charter.number() {
-            return Ok(());
+            return Ok(charter);
         }
         let mut newest = self.newest.lock().await;
         let mut ends: Vec<_> = End::all(&charter).collect();
@@ -114,7 +117,9 @@ impl LogView {
                     continue;
                 }
                 let kept = state.checkpoints.range(..=end.size).next_back().map(|(_, position)| *position);
-                (kept, state.beyond(LogIndex(end.size)))
+                let held = state.entries.range(LogIndex(end.size)..);
+                let first = held.clone().next().map(|(index, _)| *index);
+                (kept, (state.beyond(LogIndex(end.size)), held.count(), first))
             };
             let kept = match kept.map(|position| self.store.record(position)) {
                 Some(Ok(NodeRecord::Checkpoint(checkpoint))) => Some(checkpoint.note),
@@ -124,11 +129,12 @@ impl LogView {
             let note = checkpoint.as_ref().map(|checkpoint| checkpoint.note().clone()).unwrap_or_default();
             let (origin, size) = (end.log.origin, end.size);
             let succeeded = Succeeded { charter: end.charter, origin, size, checkpoint: note };
-            let (sent, received) = affected;
+            let ((sent, received), held, first) = affected;
+            let first = first.map_or_else(String::new, |first| format!(", the first is entry {first}"));
             let what = format!(
                 "entries of the exchange log were lost for good: charter no. {} closed it at {size} entries, and a successor \
                  goes on; {sent} messages of this office are sent again, {received} received ones are UNPROVEN until \
-                 they come again",
+                 they come again; {held} of the entries given up were here{first}",
                 end.charter
             );
             let alarm = Alarm { at_ms: self.store.state().log_time.0, what, exhibit: Bytes::new() };
@@ -138,7 +144,7 @@ impl LogView {
             self.ends.send_modify(|ends| *ends += 1);
         }
         self.settled.store(charter.number(), Ordering::SeqCst);
-        Ok(())
+        Ok(charter)
     }
 
     /// Asks the broker for charters that are not known here yet.
@@ -151,6 +157,15 @@ impl LogView {
         Ok(self.charters.learn(&learnt)?)
     }
 
+    /// Asks for later charters, and follows them.
+    ///
+    /// # Errors
+    /// As [`Self::learn`] and [`Self::settle`].
+    pub async fn follow(&self, lane: Lane) -> Result<(), ViewError> {
+        self.learn(lane).await?;
+        self.settle().await.map(|_| ())
+    }
+
     /// Verifies what the log signed. What verifies under no key known may be under one of a charter that is not known
     /// yet: the broker is asked for it.
     async fn under_its_key<T>(
@@ -158,8 +173,7 @@ impl LogView {
         lane: Lane,
         verify: impl Fn(&LogIdentity) -> Result<T, ReceiptError>,
     ) -> Result<T, ViewError> {
-        self.settle().await?;
-        let charter = self.charters.get();
+        let charter = self.settle().await?;
         let error = match verify(charter.exchange_log()) {
             Err(error) if is_unknown_key(&error) => error,
             verified => return Ok(verified?),
@@ -168,8 +182,7 @@ impl LogView {
         if self.charters.get().number() == charter.number() {
             return Err(error.into());
         }
-        self.settle().await?;
-        Ok(verify(self.charters.get().exchange_log())?)
+        Ok(verify(self.settle().await?.exchange_log())?)
     }
 
     /// Verifies a signed checkpoint; it is not compared with others.
@@ -211,11 +224,6 @@ impl LogView {
             // The lock is not held while the broker is asked: one that does not answer holds up nobody else.
             let known = self.newest.lock().await.clone();
             // Verified just before the log was closed.
-            let charter = self.charters.get();
-            let signs = |(origin, size)| charter.exchange_log().keys(origin, size).next().is_some();
-            if !claimed(shown.note()).is_some_and(signs) {
-                return Err(ViewError::Link(Status::aborted("the log was closed meanwhile")));
-            }
             if let Some(known) = &known {
                 self.compare(known, shown, lane).await?;
                 if shown.size() <= known.size() {
@@ -223,6 +231,11 @@ impl LogView {
                 }
             }
             let mut newest = self.newest.lock().await;
+            let charter = self.charters.get();
+            let signs = |(origin, size)| charter.exchange_log().keys(origin, size).next().is_some();
+            if !claimed(shown.note()).is_some_and(signs) {
+                return Err(ViewError::Link(Status::aborted("the log was closed meanwhile")));
+            }
             if *newest == known {
                 return self.keep(&mut newest, shown).await;
             }

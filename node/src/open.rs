@@ -264,11 +264,17 @@ impl Opener {
         let UnprovenIncoming { header, signature, body, .. } = unproven;
         let envelope = self.link.store.envelope(header, signature.as_ref(), *body).map_err(OpenFailed::Read)?;
         let directory = self.directory.directory();
-        let signing_keys = directory.signing_keys(header.core().from, directory.size(), unproven.at);
+        // By the directory as it was at its entry, where it had one in a log that was closed.
+        let (size, at) = unproven.judged.unwrap_or((directory.size(), unproven.at));
+        let signing_keys = directory.signing_keys(header.core().from, size, at);
         let signing_keys = signing_keys.ok_or(OpenFailed::Originator)?;
         let envelope = UnverifiedEnvelope::parse(envelope).and_then(|e| e.verify(&signing_keys));
         let envelope = envelope.map_err(OpenFailed::Envelope)?;
-        let content_key = unwrap(&envelope, self.office, None, keys).map_err(|_| OpenFailed::Content)?;
+        let kept = self.key_table.find(header.core().thread_id, header.core().message_id, &keys.storage);
+        let content_key = match kept {
+            Ok(key) => key,
+            Err(_) => unwrap(&envelope, self.office, None, keys).map_err(|_| OpenFailed::Content)?,
+        };
         let commitment = &header.commitments().key_commitment;
         let plaintext = content_key.open_body(header.core_bytes(), commitment, &envelope.wire().body);
         let plaintext = plaintext.map_err(|_| OpenFailed::Content)?;

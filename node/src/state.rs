@@ -204,6 +204,8 @@ pub struct UnprovenIncoming {
     pub body: Position,
     /// Node time of arrival.
     pub at: UnixMillis,
+    /// Directory size and time of the entry that it had in a log that was closed.
+    pub judged: Option<(u64, UnixMillis)>,
 }
 
 /// Numbers that were given on one channel.

@@ -82,9 +82,19 @@ pub struct FormerLog {
     pub key: VerifyingKey,
     /// Last provable size, where the log was closed: beyond it nothing under this key counts.
     pub closed: Option<u64>,
+    /// Until when it counts for what is shown of the log; what it proved stays proven.
+    pub until: UnixMillis,
 }
 
 impl LogIdentity {
+    /// The identity by which checkpoints are judged that are shown at a time: whoever has a key that was replaced must not
+    /// pass for the log, nor make it look forked, after the overlap.
+    #[must_use]
+    pub fn in_force(&self, at: UnixMillis) -> Self {
+        let former = self.former.iter().filter(|former| at < former.until).cloned().collect();
+        Self { former, ..self.clone() }
+    }
+
     /// Whether an origin is that of a log that was closed.
     #[must_use]
     pub fn is_closed(&self, origin: &str) -> bool {
@@ -209,7 +219,7 @@ impl Charter {
 
     /// This charter, and those before it that still hold at a time.
     pub fn in_force(&self, at: UnixMillis) -> impl Iterator<Item = &Self> {
-        self.generations().take_while(move |(_, until)| until.is_none_or(|until| at <= until)).map(|(c, _)| c)
+        self.generations().take_while(move |(_, until)| until.is_none_or(|until| at < until)).map(|(c, _)| c)
     }
 
     /// The file's fields.

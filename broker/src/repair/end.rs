@@ -2,17 +2,37 @@
 
 use std::sync::{Arc, PoisonError};
 
-use liaison_log::succession::closed_entry;
+use liaison_log::{checkpoint::VerifiedCheckpoint, succession::closed_entry};
 use liaison_proto::{
     charter::ClosedEntry,
     refusal::{Refusal, RefusalCode},
     wire::LogName,
 };
 
-use super::{Repair, unwritable};
+use super::{Repair, Side, unwritable};
 use crate::{gate::Reason, succession};
 
 impl Repair {
+    /// The end that was noted for the log as it is.
+    fn kept_end(&self, side: &Side) -> Option<(VerifiedCheckpoint, VerifiedCheckpoint)> {
+        let own = side.reader.checkpoint();
+        let [last, lost] = succession::kept(&self.data, own.size())
+            .ok()?
+            .map(|note| VerifiedCheckpoint::verify(&note, &side.identity).ok());
+        last.zip(lost).filter(|(last, lost)| last.root() == own.root() && lost.size() > own.size())
+    }
+
+    /// Whether the operator has closed the log, which has not begun its successor.
+    pub(super) fn is_ended(&self, side: &Side) -> bool {
+        side.lost().is_some() && self.kept_end(side).is_some()
+    }
+
+    /// Offices that have not shown what they know since the start from a copy: they may hold what is missing.
+    #[must_use]
+    pub fn unheard(&self) -> Vec<String> {
+        self.unseen().iter().map(ToString::to_string).collect()
+    }
+
     /// Enters what is provable up to the first entry that nobody holds, and says where the log ends then. It stays as it is:
     /// the countries name a successor, or whoever holds the missing entries comes after all.
     ///
@@ -28,6 +48,9 @@ impl Repair {
             ));
         }
         let side = self.side(LogName::Exchange).ok_or_else(|| not_now("there is no exchange log"))?;
+        if let Some((last, lost)) = self.kept_end(side) {
+            return Ok(closed_entry(&last, &lost));
+        }
         let range = {
             let mut lost = side.lost();
             let lost = lost.as_mut().ok_or_else(|| not_now("nothing of the exchange log is missing"))?;
@@ -42,7 +65,7 @@ impl Repair {
             self.enter(side, office, range).await?;
         }
         let last = side.reader.checkpoint();
-        let largest = side.lost().as_ref().map(|lost| lost.largest().clone());
+        let largest = side.lost().as_ref().and_then(|lost| lost.largest().cloned());
         let largest = largest.ok_or_else(|| not_now("nothing of the exchange log is missing any more"))?;
         succession::keep(&self.data, &last, &largest).map_err(unwritable)?;
         Ok(closed_entry(&last, &largest))

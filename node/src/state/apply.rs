@@ -150,7 +150,7 @@ impl State {
                 let id = header.core().message_id;
                 if !self.incoming.contains_key(&id) {
                     self.note_reply(&header);
-                    self.unproven.insert(id, UnprovenIncoming { header, signature, body, at });
+                    self.unproven.insert(id, UnprovenIncoming { header, signature, body, at, judged: None });
                 }
             }
             NodeRecord::HeldByBroker(held) => {

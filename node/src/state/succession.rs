@@ -99,7 +99,8 @@ impl State {
                 self.to_state.remove(&(incoming.header.core().lane, incoming.index, *kind, id));
             }
             let (header, signature, body, at) = (incoming.header, incoming.signature, incoming.body, incoming.at);
-            self.unproven.insert(id, UnprovenIncoming { header, signature, body, at });
+            let judged = Some((incoming.directory_size, incoming.time));
+            self.unproven.insert(id, UnprovenIncoming { header, signature, body, at, judged });
         }
         for (id, incoming) in &mut self.incoming {
             for (kind, statement) in &mut incoming.statements {

@@ -5,7 +5,7 @@ use std::{
     fs::{self, File},
     io::{self, Write as _},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use liaison_proto::{
@@ -99,6 +99,8 @@ pub fn load(path: &Path, sha256: Option<&str>) -> Result<Charter, CharterFileErr
 pub struct Charters {
     current: CurrentCharter,
     kept: PathBuf,
+    /// One at a time learns.
+    learning: Arc<Mutex<()>>,
 }
 
 impl Charters {
@@ -107,18 +109,21 @@ impl Charters {
     /// # Errors
     /// [`CharterFileError`] for the party's own files.
     pub fn open(path: &Path, sha256: Option<&str>, kept: PathBuf) -> Result<Self, CharterFileError> {
-        let charters = Self { current: load(path, sha256)?.into(), kept };
+        let charters = Self { current: load(path, sha256)?.into(), kept, learning: Arc::default() };
         loop {
             let file = numbered(&charters.kept, charters.get().number() + 1);
             if !file.exists() {
                 break;
             }
             let next = read(&file).and_then(|(charter, signatures)| {
-                charters.take(&wire::CharterRecord { charter: charter.into(), signatures })
+                charters.next(&wire::CharterRecord { charter: charter.into(), signatures })
             });
-            if let Err(error) = next {
-                tracing::warn!(%error, file = %file.display(), "a charter that was kept is not good");
-                break;
+            match next {
+                Ok(next) => charters.current.advance(Arc::new(next)),
+                Err(error) => {
+                    tracing::warn!(%error, file = %file.display(), "a charter that was kept is not good");
+                    break;
+                }
             }
         }
         Ok(charters)
@@ -130,12 +135,10 @@ impl Charters {
         self.current.get()
     }
 
-    fn take(&self, record: &wire::CharterRecord) -> Result<Arc<Charter>, CharterFileError> {
+    fn next(&self, record: &wire::CharterRecord) -> Result<Charter, CharterFileError> {
         let current = self.get();
         let next = current.succeed(record.charter.clone(), record.signatures.clone());
-        let next = Arc::new(next.map_err(|e| CharterFileError::Charter(current.number() + 1, e))?);
-        self.current.advance(Arc::clone(&next));
-        Ok(next)
+        next.map_err(|e| CharterFileError::Charter(current.number() + 1, e))
     }
 
     /// Takes charters that follow the newest one here, and keeps them.
@@ -143,14 +146,17 @@ impl Charters {
     /// # Errors
     /// When one does not follow, or cannot be kept: those before it are taken.
     pub fn learn(&self, records: &[wire::CharterRecord]) -> Result<(), CharterFileError> {
+        let _turn = self.learning.lock().unwrap_or_else(PoisonError::into_inner);
         for record in records.iter().take(limits::CHARTERS) {
             // Another task may have asked at the same time.
-            if self.get().bytes() == record.charter.as_ref() {
+            if self.get().chain().any(|known| known.bytes() == record.charter.as_ref()) {
                 continue;
             }
-            let charter = self.take(record)?;
-            tracing::warn!(number = charter.number(), sha256 = charter.fingerprint(), "a new charter holds");
+            let charter = self.next(record)?;
+            // First: what is believed by it must be believed after a restart, too.
             self.keep(&charter)?;
+            tracing::warn!(number = charter.number(), sha256 = charter.fingerprint(), "a new charter holds");
+            self.current.advance(Arc::new(charter));
         }
         Ok(())
     }
@@ -161,8 +167,8 @@ impl Charters {
         let signatures = SignatureFile::from_wire(&charter.record().signatures);
         let signatures = toml::to_string(&signatures).map_err(|e| CharterFileError::Signatures(e.to_string()))?;
         // The charter last: its name says that both are there.
-        for (path, bytes) in [(file.with_extension("sig"), signatures.as_bytes()), (file, charter.bytes())] {
-            let new = path.with_extension("new");
+        for (kind, bytes) in [("sig", signatures.as_bytes()), ("toml", charter.bytes())] {
+            let (path, new) = (file.with_extension(kind), file.with_extension(format!("{kind}.new")));
             let write = || {
                 let mut writing = File::create(&new)?;
                 writing.write_all(bytes)?;

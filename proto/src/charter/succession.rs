@@ -13,7 +13,7 @@ use super::{
     Charter, CharterError, FormerLog, LogEntry, LogIdentity,
     rules::{self, rule},
 };
-use crate::{Bytes, limits, wire};
+use crate::{Bytes, clock::UnixMillis, limits, wire};
 
 impl Charter {
     /// The charter that follows this one.
@@ -28,8 +28,9 @@ impl Charter {
         let mut next = Self::parse(bytes)?;
         check_continuity(self, &next)?;
         check_keys(self, &next)?;
-        next.directory_log.former = former(&self.directory_log, &next.directory_log, log(&next, "directory"));
-        next.exchange_log.former = former(&self.exchange_log, &next.exchange_log, log(&next, "exchange"));
+        let until = next.overlap_end();
+        next.directory_log.former = former(&self.directory_log, &next.directory_log, log(&next, "directory"), until);
+        next.exchange_log.former = former(&self.exchange_log, &next.exchange_log, log(&next, "exchange"), until);
         let needed = self.file().quorum.authorities(self.countries().len());
         let signed = self.countries().iter().filter(|country| next.is_signed(&signatures, country).is_ok()).count();
         if signed < needed {
@@ -106,10 +107,10 @@ fn check_keys(before: &Charter, next: &Charter) -> Result<(), CharterError> {
 }
 
 /// What signed for a log before its present key did.
-fn former(before: &LogIdentity, next: &LogIdentity, entry: Option<&LogEntry>) -> Vec<FormerLog> {
+fn former(before: &LogIdentity, next: &LogIdentity, entry: Option<&LogEntry>, until: UnixMillis) -> Vec<FormerLog> {
     let mut former = before.former.clone();
     if (&before.origin, &before.key) != (&next.origin, &next.key) {
-        former.push(FormerLog { origin: before.origin.clone(), key: before.key, closed: None });
+        former.push(FormerLog { origin: before.origin.clone(), key: before.key, closed: None, until });
     }
     if let Some(closed) = entry.and_then(|entry| entry.closed.as_ref()) {
         for log in former.iter_mut().filter(|log| log.origin == before.origin) {

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 
 use liaison_certs_dev::succession::{self, Order, Part};
-use liaison_log::remote::RemoteLog;
+use liaison_log::{checkpoint::CheckpointSigner, remote::RemoteLog};
 use liaison_proto::{
     Bytes, ProtoMessage as _,
     charter::{CharterError, CharterFile, SignatureFile},
@@ -13,7 +13,7 @@ use liaison_proto::{
     key_file::PrivateKey,
     office::RecordError,
     sign::{PayloadType, SigningKey},
-    wire::{self, LogName, directory_record::Record},
+    wire::{self, LogName, directory_record::Record, repair_client::RepairClient},
 };
 use liaison_tests::{
     samples,
@@ -242,7 +242,9 @@ async fn what_was_replaced_ends_with_the_overlap() {
     let (_directory, mut world) = world(&[]);
     let old_key = PrivateKey::read_signing(Path::new(&world.path("charter/countries/VN/authority.key"))).unwrap();
     let mut state = directory(&world);
-    next_charter(&world, "authorities,cas", 0);
+    let stolen = PrivateKey::read_signing(Path::new(&world.path("charter/broker/log-exchange.key"))).unwrap();
+    let stolen = CheckpointSigner::new(charter(&world).exchange_log().origin.clone(), stolen);
+    next_charter(&world, "authorities,cas,logs", 0);
     let second = charter(&world);
     let now = SystemClock.now();
     let entered = wire::DirectoryRecord { record: Some(Record::Charter(second.record())) };
@@ -268,8 +270,8 @@ async fn what_was_replaced_ends_with_the_overlap() {
     };
     let new_key = world.path("charter/charter-2/countries/VN/authority.key");
     let new_key = PrivateKey::read_signing(Path::new(&new_key)).unwrap();
-    assert!(state.clone().apply(&record(&old_key), second.overlap_end()).is_ok());
-    let late = second.overlap_end().plus(1);
+    let late = second.overlap_end();
+    assert!(state.clone().apply(&record(&old_key), late.plus(-1)).is_ok());
     assert!(matches!(state.clone().apply(&record(&old_key), late), Err(RecordError::Signature(_))));
     assert!(state.clone().apply(&record(&new_key), late).is_ok());
 
@@ -278,4 +280,10 @@ async fn what_was_replaced_ends_with_the_overlap() {
     let asks = async |who: &str| RemoteLog::new(connect(&world, who), LogName::Directory).charters(1).await;
     assert_eq!(asks("charter-2/offices/VN-BLO-LCA").await.unwrap().len(), 1);
     assert!(asks("offices/VN-BLO-LCA").await.is_err(), "a certificate of the CA before is believed after the overlap");
+    // Whoever stole the log's key before does not make it look as if entries were lost.
+    let ahead = stolen.sign(1000, liaison_log::Hash([7; 32])).unwrap();
+    let shown = wire::PresentRequest { exchange: ahead.note().clone(), ..wire::PresentRequest::default() };
+    let mut repair = RepairClient::new(connect(&world, "charter-2/offices/VN-BLO-LCA"));
+    let answer = repair.present(shown).await.unwrap().into_inner();
+    assert!(answer.lost.is_empty() && !answer.closed, "a key that was replaced closed the broker: {answer:?}");
 }

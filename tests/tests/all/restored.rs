@@ -45,7 +45,7 @@ pub(crate) fn entries(world: &World) -> (u64, u64) {
 }
 
 /// A message with a file.
-fn sends_a_file(world: &World, office: &str, file: &str, text: &[u8]) -> String {
+pub(crate) fn sends_a_file(world: &World, office: &str, file: &str, text: &[u8]) -> String {
     let attachments = json!([{"name": "list.txt", "size": text.len()}]);
     let request = json!({"op": "send", "file": file, "attachments": attachments});
     let mut body = text.take(text.len() as u64);

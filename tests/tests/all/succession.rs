@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use liaison_link::local;
 use liaison_proto::wire::{self, exchange_client::ExchangeClient};
 use liaison_tests::{
     samples,
@@ -12,7 +13,7 @@ use serde_json::json;
 
 use crate::{
     charters::next_charter_with,
-    restored::{back_up, entries, is_unproven, restore},
+    restored::{back_up, entries, is_unproven, restore, sends_a_file},
     support::{Forger, alarms, connect, missing_numbers, world},
 };
 
@@ -60,11 +61,21 @@ async fn promise_1_a_log_whose_entries_nobody_holds_goes_on_as_its_successor() {
     assert!(
         world.office(LAO_CAI).sees(&sent[0], &["ACKED"]) && world.office(HEKOU).sees(&acknowledged, &["RETRIEVED"])
     );
+    let text = b"what is on the list".repeat(5_000);
+    sent.push(sends_a_file(&world, LAO_CAI, samples::ROUTINE, &text));
+    let with_file = sent[1].clone();
+    let read = |world: &World| {
+        let request = json!({"op": "attachment", "message": with_file, "number": 1});
+        let mut bytes = Vec::new();
+        let _ = local::call_with(&world.socket(HEKOU), &request, &mut std::io::empty(), &mut bytes);
+        bytes
+    };
+    assert!(eventually(|| read(&world) == text));
     let copy = world.path("audit");
     audited(&world, &copy);
     world.stop_node(HEKOU).unwrap();
     sent.push(world.office(LAO_CAI).sends(samples::ROUTINE).unwrap());
-    assert!(world.office(LAO_CAI).sees(&sent[1], &["ACCEPTED"]));
+    assert!(world.office(LAO_CAI).sees(&sent[2], &["ACCEPTED"]));
 
     restore(&mut world);
     world.start_node(HEKOU).unwrap();
@@ -81,15 +92,27 @@ async fn promise_1_a_log_whose_entries_nobody_holds_goes_on_as_its_successor() {
 
     // The operator closes it; what is provable is entered, and no more.
     let file = world.path("end.toml");
-    world.run("broker", &["close-log", "--config", &world.path("broker.toml"), "--output", &file]).unwrap();
+    for _ in 0..2 {
+        world.run("broker", &["close-log", "--config", &world.path("broker.toml"), "--output", &file]).unwrap();
+    }
     assert_eq!(entries(&world).0, end);
     assert!(fs::read_to_string(&file).unwrap().starts_with(&format!("size = {end}\n")) && end > backed_up);
     next_charter_with(&world, &["--replace", "evidence", "--closed", &file]);
     // A node that was away all the while learns of it, too.
     world.stop_node(MONG_CAI).unwrap();
+    world.stop_node(LAO_CAI).unwrap();
     world.stop_broker().unwrap();
     world.start_broker().unwrap();
     assert!(eventually(|| !is_closed(&world) && entries(&world).0 > end), "{:?}", world.broker_problems());
+    // A call that was held is entered without its sender; what came behind the end is read as before, and stays here.
+    let unproven = || world.office(HEKOU).ask(&json!({"op": "status"})).unwrap()["unproven"].clone();
+    assert!(eventually(|| unproven() == 2 && !is_unproven(&world, &call)), "{}", unproven());
+    assert!(world.office(HEKOU).shows(&sent[0]).unwrap()["text"].is_string());
+    world.kill_node(HEKOU).unwrap();
+    world.start_node(HEKOU).unwrap();
+    world.office(HEKOU).unlocks().unwrap();
+    world.start_node(LAO_CAI).unwrap();
+    world.office(LAO_CAI).unlocks().unwrap();
 
     for message in sent.iter().chain([&call]) {
         let seen = world.office(LAO_CAI).sees(message, &["RETRIEVED", "ACKED"]);
@@ -97,6 +120,7 @@ async fn promise_1_a_log_whose_entries_nobody_holds_goes_on_as_its_successor() {
         assert!(eventually(|| world.office(HEKOU).times_received(message) == 1));
         assert!(world.office(HEKOU).shows(message).unwrap()["text"].is_string());
     }
+    assert!(eventually(|| read(&world) == text), "a file was lost");
     assert!(world.office(LAO_CAI).sees(&sent[0], &["ACKED"]), "an answer was lost");
     assert!(
         world.office(HEKOU).sees(&acknowledged, &["RETRIEVED"]) && world.office(HEKOU).sees(&answer, &["RETRIEVED"])
