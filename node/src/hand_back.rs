@@ -5,31 +5,23 @@
 use std::{io, ops::Range, sync::Arc, time::Duration};
 
 use liaison_log::{
-    leaf::{Event, ExchangeLeaf},
     mirror::LogSource as _,
     remote::{RemoteLog, within},
-    succession,
 };
 use liaison_proto::{
     Bytes,
     failure::chain,
     ids::{Lane, LogIndex},
     limits,
-    wire::{self, LogName, log_client::LogClient, repair_client::RepairClient},
+    wire::{self, LogName, repair_client::RepairClient},
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
-use crate::{
-    directory::DirectoryReplica,
-    link::Link,
-    record::{Evidence, NodeRecord},
-    retry::Backoff,
-    store::StoreError,
-};
+use crate::{directory::DirectoryReplica, link::Link, retry::Backoff, store::StoreError, successor::Successor};
 
-const CALL: Duration = Duration::from_secs(30);
+pub(crate) const CALL: Duration = Duration::from_secs(30);
 /// Between looks at a broker that takes nothing new.
 const CLOSED: Duration = Duration::from_secs(5);
 /// Longest stream of entries before it is looked again at what is missing.
@@ -47,6 +39,7 @@ pub async fn run(
 ) -> Result<(), StoreError> {
     let mut backoff = Backoff::default();
     let mut losing = false;
+    let mut successor = Successor::default();
     loop {
         let mut pause = every;
         match present(&link, &directory).await {
@@ -82,7 +75,7 @@ pub async fn run(
         }
         // Whatever the broker says of itself: its checkpoint must fit.
         compare(&link, &source).await?;
-        hold_beginnings(&link).await?;
+        successor.follow(&link).await?;
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = link.connected.notified() => {}
@@ -236,36 +229,6 @@ async fn compare(link: &Link, source: &RemoteLog) -> Result<(), StoreError> {
         Err(error) if error.is_alarm() => link.alarm(format!("the broker's checkpoint: {}", chain(&error)), note).await,
         _ => Ok(()),
     }
-}
-
-/// Keeps the first entry of every successor of a closed log: it is nobody's message, and a broker that lost it must get
-/// it back, too.
-async fn hold_beginnings(link: &Link) -> Result<(), StoreError> {
-    let missing: Vec<u64> = {
-        let state = link.store.state();
-        let ends = state.ends.iter().map(|end| end.size);
-        ends.filter(|size| !state.entries.contains_key(&LogIndex(*size)) && link.view.seen_size() > *size).collect()
-    };
-    for index in missing {
-        let mut log = LogClient::new(link.connections.lanes[Lane::Bulk as usize].clone());
-        let request = wire::EntryRequest { log: LogName::Exchange.into(), index };
-        let Ok(answer) = within(CALL, log.entry(request)).await else { return Ok(()) };
-        let receipt = answer.into_inner().receipt.unwrap_or_default();
-        let Some(verified) = link.verified(&receipt, Lane::Bulk).await? else { return Ok(()) };
-        let charter = link.charters.get();
-        let checked = match ExchangeLeaf::parse(&verified.leaf).map(|leaf| leaf.event) {
-            Ok(Event::Succeeded(begun)) if verified.index.0 == index => succession::check(&begun, &charter).is_ok(),
-            _ => false,
-        };
-        if checked {
-            let evidence = Evidence { receipt: Some(receipt), wrap: Bytes::new() };
-            link.store.write(vec![NodeRecord::Evidence(evidence).into()]).await?;
-        } else {
-            let what = format!("entry {index} is not the beginning of the successor that the charter names");
-            link.alarm(what, receipt.leaf).await?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

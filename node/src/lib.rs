@@ -52,5 +52,6 @@ pub mod sign;
 pub mod state;
 pub mod store;
 pub mod submit;
+pub mod successor;
 pub mod vault;
 pub mod view;

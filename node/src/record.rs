@@ -206,6 +206,17 @@ pub struct Succeeded {
     pub checkpoint: Bytes,
 }
 
+/// A new proof of an entry that this store has, and the wrap that is kept beside a REWRAPPED.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Proven {
+    /// The entry with its proof.
+    #[prost(message, optional, tag = "1")]
+    pub receipt: Option<wire::Receipt>,
+    /// With REWRAPPED: the wrap.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub wrap: Bytes,
+}
+
 /// A checkpoint that a counterpart had verified: to be compared with this node's view of the log, however long that
 /// takes.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -268,6 +279,7 @@ pub enum NodeRecord {
     HeldByBroker(HeldByBroker),
     AlarmsSeen(AlarmsSeen),
     Succeeded(Succeeded),
+    Proven(Proven),
 }
 
 impl NodeRecord {
@@ -299,6 +311,7 @@ impl NodeRecord {
             Self::HeldByBroker(r) => (16, bytes(r)),
             Self::AlarmsSeen(r) => (17, bytes(r)),
             Self::Succeeded(r) => (18, bytes(r)),
+            Self::Proven(r) => (19, bytes(r)),
         }
     }
 
@@ -312,6 +325,7 @@ impl NodeRecord {
             Self::Evidence(r) => (&r.receipt, Some(&r.wrap)),
             Self::Recovered(r) => (&r.receipt, None),
             Self::RewrapReceipted(r) => (&r.receipt, Some(&r.wrap)),
+            Self::Proven(r) => (&r.receipt, Some(&r.wrap)),
             _ => return None,
         };
         match receipt {
@@ -340,6 +354,6 @@ impl NodeRecord {
         }
         decode!(1 => Queued, 2 => Receipted, 3 => Refused, 4 => Arrived, 5 => Stated, 6 => StatementReceipted,
                 7 => Evidence, 8 => Checkpoint, 9 => Alarm, 10 => Gossip, 11 => Cancelled, 12 => Recovered, 13 => Downloaded,
-                14 => RewrapReceipted, 15 => Unproven, 16 => HeldByBroker, 17 => AlarmsSeen, 18 => Succeeded)
+                14 => RewrapReceipted, 15 => Unproven, 16 => HeldByBroker, 17 => AlarmsSeen, 18 => Succeeded, 19 => Proven)
     }
 }

@@ -113,6 +113,8 @@ pub struct Outgoing {
     pub submission: Submission,
     /// When the broker took it without a receipt, its log being under repair.
     pub held_by_broker: Option<UnixMillis>,
+    /// Whether it had been accepted in a log that was closed, and is sent again.
+    pub again: bool,
     /// What recipients stated.
     pub evidence: Vec<EvidenceState>,
 }

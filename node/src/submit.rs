@@ -306,6 +306,13 @@ impl Submitter {
             let what = format!("the broker's signature over its refusal of {id} is not good");
             self.link.alarm(what, envelope.header.clone()).await?;
         }
+        if self.link.store.state().outgoing.get(&id).is_some_and(|outgoing| outgoing.again) {
+            let what = format!(
+                "message {id} had been accepted before the log was closed, and is refused now ({}): send it anew",
+                refusal.code
+            );
+            self.link.alarm(what, envelope.header.clone()).await?;
+        }
         let record = NodeRecord::Refused(Refused {
             message_id: Bytes::copy_from_slice(id.as_bytes()),
             code: refusal.code,

@@ -14,7 +14,7 @@ use liaison_proto::{
 use serde_json::{Value, json};
 
 use super::{Failure, LocalApi, find};
-use crate::{attachments::plain_size, record::NodeRecord, state::Submission, view};
+use crate::{attachments::plain_size, state::Submission, view};
 
 /// Bytes between the opening of an attachment and the socket.
 const PIPE_BYTES: usize = 256 * 1024;
@@ -91,13 +91,7 @@ impl LocalApi {
             false => Refusal::new(RefusalCode::UnknownMessage, "there is no receipt for this message yet"),
         };
         let record = self.store.record(position.ok_or_else(missing)?).map_err(|e| Failure::Failed(e.to_string()))?;
-        let receipt = match record {
-            NodeRecord::Receipted(receipted) => receipted.receipt,
-            NodeRecord::Arrived(arrived) => arrived.receipt,
-            NodeRecord::Recovered(recovered) => recovered.receipt,
-            _ => None,
-        };
-        let receipt = receipt.ok_or_else(missing)?;
+        let receipt = record.entry().map(|(receipt, _)| receipt.clone()).ok_or_else(missing)?;
         let proof = TlogProof::parse(&receipt.proof).map_err(|e| Failure::Failed(e.to_string()))?;
         let text = TlogProof { extra: Some(receipt.leaf), ..proof }.encode();
         Ok(json!({"proof": String::from_utf8_lossy(&Bytes::from(text))}))

@@ -47,9 +47,18 @@ impl State {
                 let (order, submission) = (self.order, Submission::Queued);
                 let (body, not_before) = (Some(body), UnixMillis(queued.not_before_ms));
                 let evidence = Vec::new();
-                let held_by_broker = None;
-                let outgoing =
-                    Outgoing { header, signature, body, order, not_before, submission, held_by_broker, evidence };
+                let (held_by_broker, again) = (None, false);
+                let outgoing = Outgoing {
+                    header,
+                    signature,
+                    body,
+                    order,
+                    not_before,
+                    submission,
+                    held_by_broker,
+                    again,
+                    evidence,
+                };
                 self.outgoing.insert(id, outgoing);
             }
             NodeRecord::Receipted(receipted) => self.apply_receipt(&receipted, position)?,
@@ -179,6 +188,7 @@ impl State {
                 self.checkpoint = Some(checkpoint.note);
             }
             NodeRecord::Succeeded(succeeded) => self.apply_end(succeeded),
+            NodeRecord::Proven(proven) => self.apply_proof(&proven, position)?,
             NodeRecord::Gossip(gossip) if gossip.compared => {
                 self.to_compare.remove(&gossip.note);
             }
@@ -245,9 +255,9 @@ impl State {
         let submission =
             Submission::Receipted { index, time: leaf.time, numbers, marks: leaf.marks, receipt: position };
         let (order, not_before, evidence) = (self.order, UnixMillis(0), Vec::new());
-        let (header, held_by_broker) = (*header, None);
+        let (header, held_by_broker, again) = (*header, None, false);
         let outgoing =
-            Outgoing { header, signature, body: None, order, not_before, submission, held_by_broker, evidence };
+            Outgoing { header, signature, body: None, order, not_before, submission, held_by_broker, again, evidence };
         self.outgoing.entry(id).or_insert(outgoing);
         Ok(())
     }

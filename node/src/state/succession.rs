@@ -1,14 +1,14 @@
 //! A log that was closed: what this node has of it beyond its end does not count any more. Messages that this office sent
 //! go out again, received ones are unproven until they come again, statements are made again.
 
-use liaison_log::{checkpoint::claimed, leaf::Statement, proof::TlogProof};
+use liaison_log::{checkpoint::claimed, journal::Position, leaf::Statement, proof::TlogProof};
 use liaison_proto::{
     Bytes,
     ids::{LogIndex, MessageId},
 };
 
-use super::{State, Submission, UnprovenIncoming, note_rewrap};
-use crate::record::{NodeRecord, Succeeded};
+use super::{State, Submission, UnprovenIncoming, apply::read_receipt, note_rewrap};
+use crate::record::{NodeRecord, Proven, Succeeded};
 
 /// Where the log was closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,11 +68,35 @@ impl State {
         self.count_again();
     }
 
+    /// An entry has a new proof, which takes the place of the one before wherever it is shown.
+    pub(super) fn apply_proof(&mut self, proven: &Proven, position: Position) -> Result<(), String> {
+        let (index, leaf) = read_receipt(proven.receipt.as_ref().ok_or("a receipt is missing")?)?;
+        if let Some(held) = self.entries.get_mut(&index) {
+            held.record = position;
+        }
+        let Some(id) = leaf.event.message_id() else { return Ok(()) };
+        if let Some(outgoing) = self.outgoing.get_mut(&id) {
+            if let Submission::Receipted { index: accepted, receipt, .. } = &mut outgoing.submission
+                && *accepted == index
+            {
+                *receipt = position;
+            }
+            for evidence in outgoing.evidence.iter_mut().filter(|evidence| evidence.index == index) {
+                evidence.receipt = position;
+            }
+        }
+        if let Some(incoming) = self.incoming.get_mut(&id).filter(|incoming| incoming.index == index) {
+            incoming.record = position;
+        }
+        Ok(())
+    }
+
     fn send_again(&mut self, from: LogIndex) {
         self.to_rewrap.clear();
         for (id, outgoing) in &mut self.outgoing {
             if outgoing.is_entered_from(from) {
                 outgoing.held_by_broker = None;
+                outgoing.again = true;
                 if outgoing.body.is_some() {
                     outgoing.submission = Submission::Queued;
                     self.to_submit.insert((outgoing.header.core().lane, outgoing.order, *id));

@@ -51,10 +51,17 @@ async fn promise_1_a_log_whose_entries_nobody_holds_goes_on_as_its_successor() {
     // Provable, behind the backup; then one that no office keeps; then what is behind that gap.
     let answer = world.office(HEKOU).acknowledges(&before).unwrap();
     assert!(world.office(HEKOU).sees(&answer, &["RETRIEVED"]));
+    // Accepted before the end, and proven to its recipient by a tree beyond it.
+    world.stop_node(LAO_CAI).unwrap();
+    let early = world.office(HEKOU).sends(&samples::ROUTINE.replace(HEKOU, LAO_CAI)).unwrap();
+    assert!(world.office(HEKOU).sees(&early, &["ACCEPTED"]));
     let end = entries(&world).0;
     let envelope = Forger::new(&world, ARANYAPRATHET).envelope("KH-BLO-BVT");
     let request = wire::SubmitRequest { envelope: Some(envelope), seen_size: 0 };
     ExchangeClient::new(connect(&world, "offices/TH-BLO-ARN")).submit(request).await.unwrap();
+    world.start_node(LAO_CAI).unwrap();
+    world.office(LAO_CAI).unlocks().unwrap();
+    assert!(world.office(HEKOU).sees(&early, &["RETRIEVED"]));
     let mut sent = vec![world.office(LAO_CAI).sends(samples::CASE_NOTICE).unwrap()];
     assert!(world.office(LAO_CAI).sees(&sent[0], &["RETRIEVED"]));
     let acknowledged = world.office(HEKOU).acknowledges(&sent[0]).unwrap();
@@ -142,6 +149,15 @@ async fn promise_1_a_log_whose_entries_nobody_holds_goes_on_as_its_successor() {
     let said = audited(&world, &copy);
     let aside = said["logs"][1]["closed"].as_str().unwrap_or_default().to_owned();
     assert!(fs::metadata(aside).unwrap().is_dir(), "{said:#}");
+
+    assert!(world.office(HEKOU).sees(&early, &["RETRIEVED"]));
+    let receipt = world.path("receipt");
+    let socket = world.socket(LAO_CAI).display().to_string();
+    let proven = || {
+        world.run("liaison", &["--socket", &socket, "receipt", &early, "--output", &receipt]).unwrap();
+        world.audit(&["receipt", &receipt, "--copy", &copy]).unwrap()
+    };
+    assert!(eventually(|| proven().0 == 0), "{:#}", proven().1);
 
     // After a restart everybody goes on; and the successor is made whole like any log.
     let whole = entries(&world);
