@@ -132,6 +132,7 @@ pub async fn run(
         directory: Arc::clone(&directory),
         vault: Arc::clone(&vault),
         key_table: Arc::clone(&key_table),
+        disk: disk(&config, "store"),
         composer,
         opener: opener.clone(),
         view,

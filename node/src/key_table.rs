@@ -49,6 +49,9 @@ pub enum KeyTableError {
     /// The slot does not open under the storage key.
     #[error("a slot of the key table does not open")]
     Seal(#[from] secret_box::DoesNotOpen),
+    /// The storage key was replaced meanwhile; the same works by the new one.
+    #[error("the storage key was just replaced; try again")]
+    Retired,
     /// There is no key for the message: never kept, or erased.
     #[error("there is no key for this message")]
     Missing,
@@ -63,13 +66,15 @@ fn check(slot: &[u8; SLOT]) -> [u8; 4] {
 struct Table {
     slots: HashMap<(Kind, MessageId), (u64, [u8; SEALED])>,
     next: u64,
+    file: Arc<dyn DiskFile>,
+    /// SHA-256 of storage keys that were replaced: nothing is sealed under them any more.
+    retired: Vec<[u8; 32]>,
     /// After a failed write or sync nothing in memory may be trusted to be on the disk.
     poisoned: bool,
 }
 
 /// The key table of a node.
 pub struct KeyTable {
-    file: Arc<dyn DiskFile>,
     table: Mutex<Table>,
     /// Set once a write or sync has failed: the node ends, and its next start reads what is there.
     failed: watch::Sender<bool>,
@@ -88,10 +93,9 @@ impl KeyTable {
         if disk.open(FILE).is_ok() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        let mut header = [0; SLOT];
-        header[..8].copy_from_slice(MAGIC);
-        header[8] = VERSION;
-        replace_file(disk, FILE, &header)
+        let mut bytes = [0; SLOT];
+        header(&mut bytes);
+        replace_file(disk, FILE, &bytes)
     }
 
     /// Opens the table. A slot whose writing was cut short fails its check, and counts as empty: nothing was stated
@@ -107,10 +111,11 @@ impl KeyTable {
         if header[..8] != MAGIC[..] || header[8] != VERSION {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the key table is malformed"));
         }
-        let mut table = Table { slots: HashMap::new(), next: size.div_ceil(SLOT as u64), poisoned: false };
+        let (slots, next, retired) = (HashMap::new(), size.div_ceil(SLOT as u64), Vec::new());
+        let mut table = Table { slots, next, file, retired, poisoned: false };
         for slot in 1..size / SLOT as u64 {
             let mut bytes = [0; SLOT];
-            file.read_at(&mut bytes, slot * SLOT as u64)?;
+            table.file.read_at(&mut bytes, slot * SLOT as u64)?;
             if check(&bytes) != bytes[CHECKED..CHECKED + 4] {
                 continue;
             }
@@ -123,7 +128,7 @@ impl KeyTable {
                 table.slots.insert((kind, id), (slot, *sealed));
             }
         }
-        Ok(Self { file, table: Mutex::new(table), failed: watch::Sender::new(false) })
+        Ok(Self { table: Mutex::new(table), failed: watch::Sender::new(false) })
     }
 
     /// Keeps a message's content key, durably.
@@ -142,7 +147,7 @@ impl KeyTable {
         if std::mem::replace(&mut table.poisoned, true) {
             return Err(io::Error::other("the key table stopped after a failure; restart the node").into());
         }
-        let put = self.put_locked(&mut table, thread, message, key, storage, entropy);
+        let put = Self::put_locked(&mut table, thread, message, key, storage, entropy);
         table.poisoned = matches!(put, Err(KeyTableError::Io(_)));
         self.failed.send_replace(table.poisoned);
         put
@@ -155,7 +160,6 @@ impl KeyTable {
     }
 
     fn put_locked(
-        &self,
         table: &mut Table,
         thread: MessageId,
         message: MessageId,
@@ -163,40 +167,64 @@ impl KeyTable {
         storage: &StorageKey,
         entropy: &dyn Entropy,
     ) -> Result<(), KeyTableError> {
-        let thread_key = match open_slot(table, Kind::Thread, thread, &storage.0) {
+        if table.retired.contains(&sha256(&[&storage.key])) {
+            return Err(KeyTableError::Retired);
+        }
+        let thread_key = match open_thread(table, thread, storage) {
             Ok(key) => key,
             Err(KeyTableError::Missing) => {
                 let key = Zeroizing::new(random(entropy));
-                self.write(table, Kind::Thread, thread, &key, &storage.0, entropy)?;
+                write(table, Kind::Thread, thread, &key, &storage.key, entropy)?;
                 key
             }
             Err(error) => return Err(error),
         };
-        self.write(table, Kind::Message, message, key.as_bytes(), &thread_key, entropy)?;
-        Ok(self.file.sync_data()?)
+        write(table, Kind::Message, message, key.as_bytes(), &thread_key, entropy)?;
+        Ok(table.file.sync_data()?)
     }
 
-    fn write(
-        &self,
+    /// Seals every thread's key under the new storage key, in a table that takes the place of the one before whole: after any
+    /// crash it is the old one or the new one.
+    ///
+    /// # Errors
+    /// [`KeyTableError`]; after a failed write or sync the node ends.
+    pub fn seal_anew(&self, disk: &dyn Disk, storage: &StorageKey, entropy: &dyn Entropy) -> Result<(), KeyTableError> {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut table.poisoned, true) {
+            return Err(io::Error::other("the key table stopped after a failure; restart the node").into());
+        }
+        let sealed = Self::seal_locked(&mut table, disk, storage, entropy);
+        table.poisoned = matches!(sealed, Err(KeyTableError::Io(_)));
+        self.failed.send_replace(table.poisoned);
+        sealed
+    }
+
+    fn seal_locked(
         table: &mut Table,
-        kind: Kind,
-        id: MessageId,
-        key: &[u8; 32],
-        under: &[u8; 32],
+        disk: &dyn Disk,
+        storage: &StorageKey,
         entropy: &dyn Entropy,
     ) -> Result<(), KeyTableError> {
-        let sealed = secret_box::seal(under, &label(kind, id), key, entropy)?;
-        let sealed: [u8; SEALED] = sealed.try_into().map_err(|_| secret_box::DoesNotOpen)?;
-        let slot = table.slots.get(&(kind, id)).map_or(table.next, |(slot, _)| *slot);
-        let mut bytes = [0; SLOT];
-        bytes[0] = kind as u8;
-        bytes[1..17].copy_from_slice(id.as_bytes());
-        bytes[17..CHECKED].copy_from_slice(&sealed);
-        let check = check(&bytes);
-        bytes[CHECKED..CHECKED + 4].copy_from_slice(&check);
-        self.file.write_at(&bytes, slot * SLOT as u64)?;
-        table.next = table.next.max(slot + 1);
-        table.slots.insert((kind, id), (slot, sealed));
+        let size = usize::try_from(table.next).map_err(io::Error::other)?.max(1) * SLOT;
+        let mut bytes = vec![0; size];
+        header(&mut bytes);
+        let mut slots = HashMap::new();
+        for (&(kind, id), &(slot, sealed)) in &table.slots {
+            let sealed = match kind {
+                Kind::Thread => {
+                    let key = open_thread(table, id, storage)?;
+                    seal_key(&storage.key, kind, id, &key, entropy)?
+                }
+                Kind::Message => sealed,
+            };
+            let at = usize::try_from(slot).map_err(io::Error::other)? * SLOT;
+            bytes[at..at + SLOT].copy_from_slice(&slot_bytes(kind, id, &sealed));
+            slots.insert((kind, id), (slot, sealed));
+        }
+        replace_file(disk, FILE, &bytes)?;
+        table.file = disk.open(FILE)?;
+        table.slots = slots;
+        table.retired.extend(storage.former.map(|former| sha256(&[&former])));
         Ok(())
     }
 
@@ -217,8 +245,59 @@ impl KeyTable {
         storage: &StorageKey,
     ) -> Result<ContentKey, KeyTableError> {
         let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        let thread_key = open_slot(&table, Kind::Thread, thread, &storage.0)?;
+        let thread_key = open_thread(&table, thread, storage)?;
         Ok(ContentKey::from_bytes(*open_slot(&table, Kind::Message, message, &thread_key)?))
+    }
+}
+
+/// The first slot says what the file is.
+fn header(bytes: &mut [u8]) {
+    bytes[..8].copy_from_slice(MAGIC);
+    bytes[8] = VERSION;
+}
+
+fn seal_key(
+    under: &[u8; 32],
+    kind: Kind,
+    id: MessageId,
+    key: &[u8; 32],
+    entropy: &dyn Entropy,
+) -> Result<[u8; SEALED], KeyTableError> {
+    let sealed = secret_box::seal(under, &label(kind, id), key, entropy)?;
+    Ok(sealed.try_into().map_err(|_| secret_box::DoesNotOpen)?)
+}
+
+fn slot_bytes(kind: Kind, id: MessageId, sealed: &[u8; SEALED]) -> [u8; SLOT] {
+    let mut bytes = [0; SLOT];
+    bytes[0] = kind as u8;
+    bytes[1..17].copy_from_slice(id.as_bytes());
+    bytes[17..CHECKED].copy_from_slice(sealed);
+    let check = check(&bytes);
+    bytes[CHECKED..CHECKED + 4].copy_from_slice(&check);
+    bytes
+}
+
+fn write(
+    table: &mut Table,
+    kind: Kind,
+    id: MessageId,
+    key: &[u8; 32],
+    under: &[u8; 32],
+    entropy: &dyn Entropy,
+) -> Result<(), KeyTableError> {
+    let sealed = seal_key(under, kind, id, key, entropy)?;
+    let slot = table.slots.get(&(kind, id)).map_or(table.next, |(slot, _)| *slot);
+    table.file.write_at(&slot_bytes(kind, id, &sealed), slot * SLOT as u64)?;
+    table.next = table.next.max(slot + 1);
+    table.slots.insert((kind, id), (slot, sealed));
+    Ok(())
+}
+
+/// A thread's key, by the storage key or the one before it.
+fn open_thread(table: &Table, thread: MessageId, storage: &StorageKey) -> Result<Zeroizing<[u8; 32]>, KeyTableError> {
+    match (open_slot(table, Kind::Thread, thread, &storage.key), storage.former) {
+        (Err(KeyTableError::Seal(_)), Some(former)) => open_slot(table, Kind::Thread, thread, &former),
+        (opened, _) => opened,
     }
 }
 

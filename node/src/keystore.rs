@@ -24,6 +24,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::secret_box::{self, DoesNotOpen};
 
+mod at_rest;
 mod change;
 mod succession;
 
@@ -64,6 +65,9 @@ pub enum KeystoreError {
     /// The passphrase is wrong, or the slot was changed.
     #[error("the passphrase is wrong")]
     WrongPassphrase,
+    /// Officers have not unlocked since too many changes.
+    #[error("these officers must unlock first, so that their slots get the office key: {}", .0.join(", "))]
+    TooManyLinks(Vec<String>),
     /// Sealing failed.
     #[error("the keys could not be sealed")]
     Seal(#[from] DoesNotOpen),
@@ -130,7 +134,12 @@ pub struct OwnKey {
 
 /// The key under which the key table's thread keys are sealed.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct StorageKey(pub(crate) [u8; 32]);
+pub struct StorageKey {
+    /// Seals.
+    pub(crate) key: [u8; 32],
+    /// Opens what is not sealed anew yet.
+    pub(crate) former: Option<[u8; 32]>,
+}
 
 /// An officer's own key and credential.
 #[derive(Clone)]
@@ -151,6 +160,8 @@ struct OfficeFile {
     #[serde(default)]
     next_signing: Option<String>,
     storage: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    former_storage: Option<String>,
     decryption: Vec<DecryptionEntry>,
 }
 
@@ -257,7 +268,7 @@ impl Keystore {
         }
         let office_key = Zeroizing::new(random(entropy));
         let decryption: Vec<OwnKey> = decryption.into_iter().map(|key| OwnKey { key, replaced: None }).collect();
-        let storage = StorageKey(random(entropy));
+        let storage = StorageKey { key: random(entropy), former: None };
         let keys = OfficeKeys { signing, next_signing: None, decryption, storage, office_key: office_key.clone() };
         self.write_public(&keys)?;
         self.write_office(&keys, entropy)?;
@@ -320,7 +331,8 @@ impl Keystore {
             version: 1,
             signing: STANDARD.encode(keys.signing.seed()),
             next_signing: keys.next_signing.as_ref().map(|next| STANDARD.encode(next.seed())),
-            storage: STANDARD.encode(keys.storage.0),
+            storage: STANDARD.encode(keys.storage.key),
+            former_storage: keys.storage.former.map(|former| STANDARD.encode(former)),
             decryption: decryption.collect(),
         };
         let path = self.directory.join("office.sealed");
@@ -369,11 +381,9 @@ impl Keystore {
     /// # Errors
     /// [`KeystoreError::UnknownOfficer`], [`KeystoreError::WrongPassphrase`], or what failed.
     pub fn unlock(&self, officer: &str, passphrase: &[u8]) -> Result<(OfficeKeys, OfficerKey), KeystoreError> {
-        let (office_key, officer) = self.open_slot(officer, passphrase)?;
-        let path = self.directory.join("office.sealed");
-        let malformed = || KeystoreError::Malformed(path.clone());
-        let sealed = fs::read(&path).map_err(io_error(&path))?;
-        let text = secret_box::open(&office_key, OFFICE_LABEL, &sealed)?;
+        let (slot_key, officer) = self.open_slot(officer, passphrase)?;
+        let malformed = || KeystoreError::Malformed(self.directory.join("office.sealed"));
+        let (text, office_key) = self.open_office(slot_key)?;
         let file: OfficeFile = serde_json::from_slice(&text).map_err(|_| malformed())?;
         if file.version != 1 {
             return Err(malformed());
@@ -393,7 +403,8 @@ impl Keystore {
         let next =
             file.next_signing.as_deref().map(|next| Ok::<_, KeystoreError>(SigningKey::from_seed(&*seed(next)?)));
         let next_signing = next.transpose()?;
-        let storage = StorageKey(*seed(&file.storage)?);
+        let former = file.former_storage.as_deref().map(seed).transpose()?.map(|former| *former);
+        let storage = StorageKey { key: *seed(&file.storage)?, former };
         Ok((OfficeKeys { signing, next_signing, decryption, storage, office_key }, officer))
     }
 

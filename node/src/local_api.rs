@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use liaison_casework::validate::Problem;
 use liaison_link::local::{PeerUid, Reply, RequestBody};
+use liaison_log::disk::Disk;
 use liaison_proto::{
     failure::chain,
     ids::{MessageId, OfficeId},
@@ -102,6 +103,8 @@ enum Request {
     },
     /// New encryption keys.
     RotateKeys,
+    /// New keys at rest.
+    RenewStorageKeys,
     /// New signing and receipt keys of the office.
     RenewOfficeKeys {
         #[serde(default)]
@@ -178,6 +181,8 @@ pub struct LocalApi {
     pub vault: Arc<Vault>,
     /// Content keys at rest.
     pub key_table: Arc<KeyTable>,
+    /// Where they are.
+    pub disk: Arc<dyn Disk>,
     /// Makes drafts.
     pub composer: Composer,
     /// Opens kept messages.
@@ -224,6 +229,7 @@ impl LocalApi {
                 self.take_back(uid, &message, &kind, &reason, text.as_deref()).await
             }
             Request::RotateKeys => self.rotate_keys(uid).await,
+            Request::RenewStorageKeys => self.renew_storage_keys(uid).await,
             Request::RenewOfficeKeys { fresh } => self.renew_office_keys(uid, fresh).await,
             Request::Publish { record } => self.publish_record(uid, &record),
             Request::RenewOfficer { officer, passphrase } => self.renew_officer(uid, officer, passphrase).await,
@@ -300,7 +306,17 @@ impl LocalApi {
         let vault = Arc::clone(&self.vault);
         let name = officer.clone();
         // Deriving the key takes a fraction of a second by design: not on the threads that serve messages.
-        let unlocked = tokio::task::spawn_blocking(move || vault.unlock(uid, &name, passphrase.as_bytes())).await;
+        let (entropy, table, disk) =
+            (Arc::clone(&self.composer.entropy), Arc::clone(&self.key_table), Arc::clone(&self.disk));
+        let unlocked = tokio::task::spawn_blocking(move || {
+            let until = vault.unlock(uid, &name, passphrase.as_bytes(), entropy.as_ref())?;
+            // What a crash left half done.
+            if let Err(error) = vault.finish_at_rest(&table, disk.as_ref(), entropy.as_ref()) {
+                tracing::error!(error = chain(&error), "the keys at rest are not all new yet");
+            }
+            Ok(until)
+        })
+        .await;
         match unlocked {
             Ok(Ok(until)) => Ok(json!({"officer": officer, "until": until.to_string()})),
             Ok(Err(error @ (KeystoreError::WrongPassphrase | KeystoreError::UnknownOfficer(_)))) => {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use liaison_link::local::PeerUid;
+use liaison_log::disk::Disk;
 use liaison_proto::{
     Bytes, ProtoMessage as _,
     clock::{Clock, DAY_MS, UnixMillis},
@@ -18,7 +19,10 @@ use liaison_proto::{
 };
 use tokio::sync::watch;
 
-use crate::keystore::{KeyPair, Keystore, KeystoreError, OfficeKeys, OfficerKey};
+use crate::{
+    key_table::{KeyTable, KeyTableError},
+    keystore::{KeyPair, Keystore, KeystoreError, OfficeKeys, OfficerKey},
+};
 
 struct Session {
     officer: Arc<OfficerKey>,
@@ -52,6 +56,9 @@ pub enum RotateError {
     /// The keystore failed.
     #[error("the new keys could not be kept")]
     Keystore(#[from] KeystoreError),
+    /// The key table failed.
+    #[error("the stored messages' keys could not be sealed anew")]
+    KeyTable(#[from] KeyTableError),
 }
 
 /// Nobody has unlocked, or the session is over.
@@ -74,11 +81,18 @@ impl Vault {
     ///
     /// # Errors
     /// [`KeystoreError`].
-    pub fn unlock(&self, uid: PeerUid, officer: &str, passphrase: &[u8]) -> Result<UnixMillis, KeystoreError> {
+    pub fn unlock(
+        &self,
+        uid: PeerUid,
+        officer: &str,
+        passphrase: &[u8],
+        entropy: &dyn Entropy,
+    ) -> Result<UnixMillis, KeystoreError> {
         // A turn of its own: keys that are replaced meanwhile would make a session of the ones before.
         let change = self.keystore.begin_change()?;
-        let (office, officer) = self.keystore.unlock(officer, passphrase)?;
-        let officer = self.keystore.refresh(&office, officer)?;
+        let (office, own) = self.keystore.unlock(officer, passphrase)?;
+        self.keystore.renew_slot(officer, passphrase, &office, entropy)?;
+        let officer = self.keystore.refresh(&office, own)?;
         let until = self.clock.now().plus(self.session_ms);
         let mut unlocked = self.lock_state();
         unlocked.office.get_or_insert_with(|| Arc::new(office));
@@ -124,6 +138,41 @@ impl Vault {
         if let Some(office) = &mut self.lock_state().office {
             *office = Arc::new(keys);
         }
+    }
+
+    /// Makes new keys at rest, seals the key table anew, and forgets the storage key before. What a crash left half done is
+    /// done when the office is unlocked next ([`Self::finish_at_rest`]).
+    ///
+    /// # Errors
+    /// [`RotateError`].
+    pub fn renew_at_rest(
+        &self,
+        table: &KeyTable,
+        disk: &dyn Disk,
+        entropy: &dyn Entropy,
+    ) -> Result<Vec<String>, RotateError> {
+        self.finish_at_rest(table, disk, entropy)?;
+        {
+            let _change = self.keystore.begin_change()?;
+            let keys = self.keystore.renew_at_rest(&*self.office()?, entropy)?;
+            self.go_on_with(keys);
+        }
+        self.finish_at_rest(table, disk, entropy)?;
+        Ok(self.keystore.behind()?)
+    }
+
+    /// Seals the key table under the newest storage key, when it is not yet.
+    ///
+    /// # Errors
+    /// [`RotateError`].
+    pub fn finish_at_rest(&self, table: &KeyTable, disk: &dyn Disk, entropy: &dyn Entropy) -> Result<(), RotateError> {
+        let _change = self.keystore.begin_change()?;
+        let keys = self.office()?;
+        if keys.storage.former.is_some() {
+            table.seal_anew(disk, &keys.storage, entropy)?;
+            self.go_on_with(self.keystore.forget_former(&keys, entropy)?);
+        }
+        Ok(())
     }
 
     /// Makes the office's next signing and receipt key, and the record for the country's authority to sign.

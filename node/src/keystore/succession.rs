@@ -176,7 +176,7 @@ impl Keystore {
         Ok(SignedCredential::from_parts(bytes, signature))
     }
 
-    fn officers(&self) -> Result<Vec<String>, KeystoreError> {
+    pub(super) fn officers(&self) -> Result<Vec<String>, KeystoreError> {
         let directory = self.directory.join("slots");
         let listing = fs::read_dir(&directory).map_err(io_error(&directory))?;
         let names = listing.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());

@@ -33,7 +33,7 @@ impl From<RotateError> for Failure {
             RotateError::Keystore(error @ (KeystoreError::WrongPassphrase | KeystoreError::UnknownOfficer(_))) => {
                 Self::Locked(error.to_string())
             }
-            error @ RotateError::Keystore(_) => Self::Failed(chain(&error)),
+            error @ (RotateError::Keystore(_) | RotateError::KeyTable(_)) => Self::Failed(chain(&error)),
         }
     }
 }
@@ -55,6 +55,14 @@ impl LocalApi {
         let office = self.office;
         let made = self.with_vault(move |vault, entropy| vault.rotate(office, entropy)).await?;
         Ok(json!({"new_keys": made}))
+    }
+
+    /// New keys at rest. Says whose slots get the new office key when they unlock next.
+    pub(super) async fn renew_storage_keys(&self, uid: PeerUid) -> Result<Value, Failure> {
+        self.vault.officer(uid)?;
+        let (table, disk) = (Arc::clone(&self.key_table), Arc::clone(&self.disk));
+        let behind = self.with_vault(move |vault, entropy| vault.renew_at_rest(&table, disk.as_ref(), entropy)).await?;
+        Ok(json!({"behind": behind}))
     }
 
     /// New signing and receipt keys: what the country's authority is to sign.

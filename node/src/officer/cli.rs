@@ -99,6 +99,8 @@ enum Command {
     },
     /// Makes new encryption keys of the office and publishes them; the ones before open what was sent before.
     RotateKeys,
+    /// Makes new keys for what is stored here: the office key, and the key under which messages' keys are sealed.
+    RenewStorageKeys,
     /// Makes the office's next signing and receipt key, and writes the record that your country's authority is to sign.
     /// They are used once the directory has it; what was signed before stays good for 7 days.
     RenewOfficeKeys {
@@ -241,6 +243,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::RotateKeys => ask(json!({"op": "rotate-keys"}), |answer| {
             format!("{} new encryption keys; they are published when the broker is reached\n", answer["new_keys"])
         }),
+        Command::RenewStorageKeys => ask(json!({"op": "renew-storage-keys"}), output::storage_keys),
         Command::RenewOfficeKeys { output, fresh } => keys::renew_office(&socket, json, &output, fresh),
         Command::Publish { file } => keys::publish(&socket, json, &file),
         Command::RenewOfficer { officer, new_key, passphrase_file } => {

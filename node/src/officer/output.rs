@@ -224,6 +224,13 @@ pub fn renewed(answer: &Value) -> String {
     format!("{} has a new credential, good until {}\n", text(&answer["officer"]), time(&answer["until"]))
 }
 
+/// New keys at rest.
+#[must_use]
+pub fn storage_keys(answer: &Value) -> String {
+    let behind: Vec<String> = answer["behind"].as_array().into_iter().flatten().map(text).collect();
+    format!("new keys at rest; these officers get theirs when they unlock next: {}\n", behind.join(", "))
+}
+
 /// Why the node did not do what was asked.
 #[must_use]
 pub fn failure(answer: &Value) -> String {

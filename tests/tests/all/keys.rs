@@ -63,6 +63,9 @@ fn signing_and_receipt_keys_are_replaced_with_messages_in_flight() {
     // A slot that nobody can read stands in nobody's way.
     fs::write(world.path(&format!("{LAO_CAI}/keystore/slots/OLD.slot")), "not a slot").unwrap();
     renew_office_keys(&world, LAO_CAI);
+    let socket = world.socket(LAO_CAI).display().to_string();
+    let said = world.run("liaison", &["--socket", &socket, "renew-storage-keys"]).unwrap();
+    assert!(said.contains("nguyen.lan"), "{said}");
     let adopted = || public_keys(&world, LAO_CAI)["signing"] != before["signing"];
     assert!(eventually(adopted), "{:?}", world.office(LAO_CAI).ask(&json!({"op": "status"})));
     sent.push(world.office(LAO_CAI).sends(samples::ROUTINE).unwrap());

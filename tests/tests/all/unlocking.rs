@@ -18,6 +18,8 @@ use liaison_proto::{
     seal::ContentKey,
 };
 
+use crate::support::copy_directory;
+
 const PASSPHRASE: &[u8] = b"first passphrase";
 
 fn keystore(directory: &Path) -> Keystore {
@@ -35,10 +37,13 @@ fn an_unlocked_key_lives_some_minutes_and_is_bound_to_its_user() {
     let clock = Arc::new(ManualClock::new(UnixMillis(1_800_000_000_000)));
     let vault = Vault::new(keystore(directory.path()), Arc::<ManualClock>::clone(&clock), 600_000);
     let (lan, other) = (PeerUid(1000), PeerUid(1001));
-    assert!(matches!(vault.unlock(lan, "nguyen.lan", b"wrong"), Err(KeystoreError::WrongPassphrase)));
-    assert!(matches!(vault.unlock(lan, "../../etc/passwd", PASSPHRASE), Err(KeystoreError::UnknownOfficer(_))));
+    assert!(matches!(vault.unlock(lan, "nguyen.lan", b"wrong", &OsEntropy), Err(KeystoreError::WrongPassphrase)));
+    assert!(matches!(
+        vault.unlock(lan, "../../etc/passwd", PASSPHRASE, &OsEntropy),
+        Err(KeystoreError::UnknownOfficer(_))
+    ));
     assert!(vault.officer(lan).is_err() && vault.office().is_err());
-    vault.unlock(lan, "nguyen.lan", PASSPHRASE).unwrap();
+    vault.unlock(lan, "nguyen.lan", PASSPHRASE, &OsEntropy).unwrap();
     assert_eq!(vault.officer(lan).unwrap().officer_id, "nguyen.lan");
     assert!(vault.officer(other).is_err(), "another user signs with her key");
     clock.advance(599_000);
@@ -116,6 +121,65 @@ fn content_keys_survive_a_restart_under_the_storage_key_only() {
     other.import(&directory.path().join("dev/offices/CN-BLO-HKO"), PASSPHRASE, &OsEntropy).unwrap();
     let (other, _) = other.unlock("wang.fang", PASSPHRASE).unwrap();
     assert!(matches!(table.find(thread, first, &other.storage), Err(KeyTableError::Seal(_))));
+}
+
+/// The keys at rest are replaced: every stored message stays readable, each officer unlocks, however many changes ago they
+/// last did, and whoever has a copy of the keystore of before, and a passphrase, opens nothing of what is there now. What a
+/// crash left half done is done at the next unlocking.
+#[test]
+fn keys_at_rest_are_replaced_and_the_ones_before_open_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let keystore = keystore(directory.path());
+    let stolen = directory.path().join("stolen");
+    copy_directory(&directory.path().join("keystore"), &stolen);
+    let disk: Arc<dyn Disk> = Arc::new(OsDisk::new(directory.path().join("store")));
+    std::fs::create_dir_all(directory.path().join("store")).unwrap();
+    KeyTable::create(disk.as_ref()).unwrap();
+    let table = KeyTable::open(disk.as_ref()).unwrap();
+    let clock = Arc::new(ManualClock::new(UnixMillis(1_800_000_000_000)));
+    let vault = || Vault::new(keystore.clone(), Arc::<ManualClock>::clone(&clock), 600_000);
+    let lan = PeerUid(1000);
+    let id = |n: i64| MessageId::new(UnixMillis(n), &OsEntropy);
+    let kept: Vec<_> = (0..40).map(|n| (id(n / 4), id(100 + n), ContentKey::generate(&OsEntropy))).collect();
+    let first = vault();
+    first.unlock(lan, "nguyen.lan", PASSPHRASE, &OsEntropy).unwrap();
+    let before = first.office().unwrap().storage.clone();
+    for (thread, message, key) in &kept {
+        table.put(*thread, *message, key, &before, &OsEntropy).unwrap();
+    }
+    let readable = |vault: &Vault, table: &KeyTable| {
+        let storage = vault.office().unwrap().storage.clone();
+        kept.iter().all(|(thread, message, key)| {
+            table.find(*thread, *message, &storage).is_ok_and(|found| found.as_bytes() == key.as_bytes())
+        })
+    };
+    let behind = first.renew_at_rest(&table, disk.as_ref(), &OsEntropy).unwrap();
+    assert_eq!(behind, ["nguyen.lan", "tran.hung"]);
+    assert!(readable(&first, &table));
+    let (thread, message, key) = &kept[0];
+    let late = table.put(*thread, *message, key, &before, &OsEntropy);
+    assert!(matches!(late, Err(KeyTableError::Retired)), "a key was sealed under one that is forgotten");
+
+    // Once more, cut short before the table was sealed anew; by an officer whose slot is one change behind.
+    let second = vault();
+    second.unlock(lan, "nguyen.lan", PASSPHRASE, &OsEntropy).unwrap();
+    keystore.renew_at_rest(&second.office().unwrap(), &OsEntropy).unwrap();
+    let table = KeyTable::open(disk.as_ref()).unwrap();
+    let third = vault();
+    third.unlock(lan, "tran.hung", PASSPHRASE, &OsEntropy).unwrap();
+    assert!(readable(&third, &table));
+    third.finish_at_rest(&table, disk.as_ref(), &OsEntropy).unwrap();
+    let table = KeyTable::open(disk.as_ref()).unwrap();
+    assert!(readable(&third, &table));
+    assert_eq!(keystore.behind().unwrap(), ["nguyen.lan"]);
+    let last = vault();
+    last.unlock(lan, "nguyen.lan", PASSPHRASE, &OsEntropy).unwrap();
+    assert!(readable(&last, &table) && keystore.behind().unwrap().is_empty());
+
+    assert!(matches!(table.find(*thread, *message, &before), Err(KeyTableError::Seal(_))));
+    std::fs::copy(directory.path().join("keystore/office.sealed"), stolen.join("office.sealed")).unwrap();
+    assert!(Keystore::new(&stolen).unlock("nguyen.lan", PASSPHRASE).is_err(), "a stolen slot opens the keys of today");
+    assert!(!directory.path().join("keystore/office.links").exists());
 }
 
 /// A key file that others can read is refused, with what to type.
