@@ -76,6 +76,8 @@ findings! {
     NonDeliveryUnjustified = "NON_DELIVERY_UNJUSTIFIED", "a message was given up that was delivered, or neither withdrawn nor expired";
     /// A successor.
     SuccessionBad = "SUCCESSION_BAD", "a log succeeds another where no charter says so, or not as it says";
+    /// A message of a closed log.
+    MessageLost = "MESSAGE_LOST", "a message was accepted in a log that was closed, and is not in its successor";
     /// Rewrap.
     RewrapUnasked = "REWRAP_UNASKED", "a message was sealed anew though nobody had said that it cannot be opened";
     /// Statement twice.

@@ -85,6 +85,12 @@ pub fn identity<'a>(charter: &'a Charter, log: &str) -> &'a LogIdentity {
     if log == "directory" { charter.directory_log() } else { charter.exchange_log() }
 }
 
+/// Where the copy of a closed log is kept.
+#[must_use]
+pub fn aside(log: &str, charter: u64) -> String {
+    format!("{log}-closed-by-charter-{charter}")
+}
+
 /// Puts a copy aside whose log was closed at a smaller size: it is the evidence of what was lost, and its successor is
 /// copied anew.
 fn put_aside(
@@ -98,7 +104,8 @@ fn put_aside(
     if VerifiedCheckpoint::verify(&note.into(), identity(charter, log)) != Err(CheckpointError::Closed) {
         return Ok(None);
     }
-    let aside = out.join(format!("{log}-closed-by-charter-{}", charter.number()));
+    let Some(newest) = End::all(charter).next() else { return Ok(None) };
+    let aside = out.join(aside(log, newest.charter));
     // Up to the end both are the same log.
     for end in End::all(charter) {
         let Ok(old) = Mirror::open(Arc::new(OsDisk::new(&copy)), end.log.clone(), u64::MAX) else { continue };

@@ -4,10 +4,11 @@
 use std::{fs, io, path::Path};
 
 use liaison_log::{
+    checkpoint::CheckpointError,
     leaf::{Event, ExchangeLeaf},
     mirror::root_of,
     proof::TlogProof,
-    verify::verify_receipt,
+    verify::{ReceiptError, verify_receipt},
 };
 use liaison_proto::{Bytes, charter::Charter, failure::chain, wire};
 use serde_json::{Value, json};
@@ -22,6 +23,19 @@ const MAX_BYTES: u64 = 256 * 1024;
 
 fn bad(evidence: impl Into<String>) -> Finding {
     Finding::of_log(FindingCode::ReceiptBad, "exchange", evidence)
+}
+
+/// What may be the matter with a receipt that was good for whoever has it.
+fn hint(error: &ReceiptError) -> &'static str {
+    match error {
+        ReceiptError::Checkpoint(CheckpointError::Origin | CheckpointError::Signature) => {
+            "; it may be of a later charter than those held here: give --copy, or put their files beside the first charter's"
+        }
+        ReceiptError::Checkpoint(CheckpointError::Closed) => {
+            "; its entry was lost with that log, and proves nothing of the one that succeeds it"
+        }
+        _ => "",
+    }
 }
 
 /// Checks a receipt file; returns what it proves.
@@ -43,7 +57,8 @@ pub fn check_bytes(bytes: &Bytes, charter: &Charter, copy: Option<&Replay>) -> R
     let proof = TlogProof::parse(bytes).map_err(|e| bad(e.to_string()))?;
     let leaf = proof.extra.clone().ok_or_else(|| bad("it has no extra line with the entry"))?;
     let receipt = wire::Receipt { leaf, proof: TlogProof { extra: None, ..proof }.encode().into() };
-    let verified = verify_receipt(&receipt, charter.exchange_log()).map_err(|e| bad(chain(&e)))?;
+    let verified =
+        verify_receipt(&receipt, charter.exchange_log()).map_err(|e| bad(format!("{}{}", chain(&e), hint(&e))))?;
     let leaf = ExchangeLeaf::parse(&verified.leaf).map_err(|e| bad(e.to_string()))?;
     let mut in_copy = Value::Null;
     if let Some(replay) = copy {

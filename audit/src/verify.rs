@@ -15,7 +15,7 @@ use liaison_proto::{Bytes, charter::Charter, directory::Directory, failure::chai
 
 use crate::{
     finding::{Finding, FindingCode},
-    mirror::identity,
+    mirror::{aside, identity},
 };
 
 /// A copy that was read and replayed.
@@ -100,6 +100,9 @@ pub fn verify(copy: &Path, charter: &Charter) -> io::Result<Replay> {
     }
     findings.extend(check_signatures(&entries, &directory));
     findings.extend(End::all(directory.charter()).filter_map(|end| check_end(&end, &entries, &leaves)));
+    for end in End::all(directory.charter()) {
+        findings.extend(lost_messages(copy, &end, &state)?);
+    }
     let directory_size = records.len() as u64;
     Ok(Replay { directory, entries, leaves, state, directory_size, findings })
 }
@@ -115,6 +118,38 @@ fn check_end(end: &End, entries: &[Option<ExchangeLeaf>], leaves: &[Bytes]) -> O
     }
     let evidence = format!("charter no. {} closed the log here, and it goes on as another one", end.charter);
     Some(Finding::of_entry(FindingCode::SuccessionBad, "exchange", LogIndex(end.size), evidence))
+}
+
+/// Messages that a copy of the closed log holds, which was put aside, and that its successor does not: nobody sent them
+/// again, or not yet.
+fn lost_messages(copy: &Path, end: &End, state: &ExchangeState) -> io::Result<Vec<Finding>> {
+    let aside = copy.join(aside("exchange", end.charter));
+    if !aside.is_dir() {
+        return Ok(Vec::new());
+    }
+    let Ok(closed) = Mirror::open(Arc::new(OsDisk::new(&aside)), end.log.clone(), u64::MAX) else {
+        let evidence = format!("{} cannot be read", aside.display());
+        return Ok(vec![Finding::of_log(FindingCode::CopyDamaged, "exchange", evidence)]);
+    };
+    let mut lost = Vec::new();
+    for (index, leaf) in closed.entries().iter().enumerate().skip(usize::try_from(end.size).unwrap_or(usize::MAX)) {
+        let Ok(ExchangeLeaf { event: Event::Accepted { header, .. }, .. }) = ExchangeLeaf::parse(leaf) else {
+            continue;
+        };
+        let core = header.core();
+        if state.message(core.message_id).map_err(io::Error::other)?.is_none() {
+            let to: Vec<String> = core.to.iter().map(ToString::to_string).collect();
+            let evidence = format!(
+                "message {} from {} to {} was accepted here in the closed log ({}), and its successor does not have it",
+                core.message_id,
+                core.from,
+                to.join(", "),
+                aside.display()
+            );
+            lost.push(Finding::of_entry(FindingCode::MessageLost, "exchange", LogIndex(index as u64), evidence));
+        }
+    }
+    Ok(lost)
 }
 
 /// Every office signature, one by one and strictly, on all cores.

@@ -61,8 +61,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Enters what is provable of a log whose other entries nobody holds, and writes where it ends: for the charter in
-    /// which the countries name its successor.
+    /// Tells the running broker to enter what is provable of a log whose other entries nobody holds, and writes where it ends:
+    /// for the charter in which the countries name its successor.
     CloseLog {
         /// Configuration file.
         #[arg(long, default_value = "broker.toml")]
@@ -169,7 +169,10 @@ fn close_log(config: &Config, output: Option<&Path>) -> ExitCode {
         }
     });
     match written {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            eprintln!("closed; the authorities' next charter names the successor with this end; keep <data>/end");
+            ExitCode::SUCCESS
+        }
         Err(error) => fail("broker", &error, exit::FAILED),
     }
 }

@@ -58,8 +58,11 @@ pub enum StartError {
     #[error("a key cannot be used")]
     Key(#[from] KeyFileError),
     /// A key is not the one in the charter.
-    #[error("{0} is not the key that the charter names")]
-    WrongKey(PathBuf),
+    #[error(
+        "{0} is not the key that charter no. {1} names: put that one in its place, or the files of the charter that names this \
+         one beside the first charter's"
+    )]
+    WrongKey(PathBuf, u64),
     /// The directory log has a later charter than the files.
     #[error(
         "the newest charter in the files is no. {held}, and the directory log has no. {entered}: put its two files beside \
@@ -180,11 +183,11 @@ impl Logs {
     }
 }
 
-fn signer(path: &Path, identity: &LogIdentity) -> Result<CheckpointSigner, StartError> {
+fn signer(path: &Path, identity: &LogIdentity, charter: u64) -> Result<CheckpointSigner, StartError> {
     let key = PrivateKey::read_signing(path)?;
     let same = |key: &VerifyingKey| key == &identity.key;
     if !same(&key.verifying_key()) {
-        return Err(StartError::WrongKey(path.to_path_buf()));
+        return Err(StartError::WrongKey(path.to_path_buf(), charter));
     }
     Ok(CheckpointSigner::new(identity.origin.clone(), key))
 }
@@ -204,7 +207,7 @@ pub fn open_logs(config: &Config) -> Result<(Charter, Logs), StartError> {
     }
     let gate = Arc::new(Gate::default());
     let (sequencer, directory) = DirectorySequencer::new(charter.clone(), Arc::clone(&gate));
-    let directory_config = log_config(config, "directory", &config.directory_log_key, charter.directory_log())?;
+    let directory_config = log_config(config, "directory", &config.directory_log_key, &charter)?;
     let (directory_log, directory_recovery) =
         open::open(directory_config, sequencer).map_err(|e| StartError::Log("directory", e))?;
     let entered = directory.read().unwrap_or_else(PoisonError::into_inner).charters();
@@ -240,13 +243,9 @@ pub fn open_logs(config: &Config) -> Result<(Charter, Logs), StartError> {
     Ok((charter, logs))
 }
 
-pub(crate) fn log_config(
-    config: &Config,
-    name: &str,
-    key: &Path,
-    identity: &LogIdentity,
-) -> Result<LogConfig, StartError> {
-    let (disk, signer) = (disk(config, name), signer(key, identity)?);
+pub(crate) fn log_config(config: &Config, name: &str, key: &Path, charter: &Charter) -> Result<LogConfig, StartError> {
+    let identity = if name == "directory" { charter.directory_log() } else { charter.exchange_log() };
+    let (disk, signer) = (disk(config, name), signer(key, identity, charter.number())?);
     let (segment_bytes, reserve_bytes) = (config.segment_bytes(), config.reserve_bytes());
     Ok(LogConfig { disk, signer, segment_bytes, reserve_bytes })
 }
@@ -284,7 +283,7 @@ fn open_exchange(
     let (directory, gate) = (Arc::clone(directory), Arc::clone(gate));
     let sequencer = ExchangeSequencer::new(state, directory, Arc::clone(&queue), Arc::clone(&attachments), gate);
     let (state, unwitnessed, stale) = (sequencer.state(), sequencer.unwitnessed(), sequencer.stale());
-    let exchange_config = log_config(config, "exchange", &config.exchange_log_key, charter.exchange_log())?;
+    let exchange_config = log_config(config, "exchange", &config.exchange_log_key, charter)?;
     let (log, recovery) = match open::open(exchange_config, sequencer) {
         Ok((_, recovery)) if applied > recovery.size => return Ok(None),
         Ok(opened) => opened,

@@ -38,6 +38,8 @@ pub struct List {
 /// What is known about one CA's list.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
+    /// The file that it is looked for in.
+    file: String,
     list: Option<List>,
     /// Why the file there now is not used.
     problem: Option<String>,
@@ -124,22 +126,21 @@ impl Revocations {
             for (until, ca) in cas {
                 let key = (name.clone(), ca.to_owned());
                 let kept = before.lists.get(&key).and_then(|known| known.list.clone());
-                let mut found = read(&directory.join(format!("{name}.crl")), ca, now);
+                let mut file = format!("{name}.crl");
+                let mut found = read(&directory.join(&file), ca, now);
                 if until.is_some() && !matches!(found, Ok(Some(_))) {
-                    found = read(&directory.join(format!("{name}-former.crl")), ca, now);
+                    file = format!("{name}-former.crl");
+                    found = read(&directory.join(&file), ca, now);
                 }
-                let known = match found {
+                let (list, problem) = match found {
                     // One that is older than what is known would bring back what was revoked since.
-                    Ok(Some(list)) if kept.as_ref().is_none_or(|kept| kept.issued <= list.issued) => {
-                        Known { list: Some(list), problem: None }
-                    }
-                    Ok(Some(_)) => Known { list: kept, problem: Some("is older than one read before".into()) },
-                    // That of a former CA is not renewed for ever.
-                    Ok(None) if until.is_some() && kept.is_some() => Known { list: kept, problem: None },
-                    Ok(None) => Known { list: kept, problem: Some("is missing".into()) },
-                    Err(problem) => Known { list: kept, problem: Some(problem) },
+                    Ok(Some(list)) if kept.as_ref().is_none_or(|kept| kept.issued <= list.issued) => (Some(list), None),
+                    Ok(Some(_)) => (kept, Some("is older than one read before".into())),
+                    Ok(None) if until.is_some() => (kept, Some("is missing: that of the CA before the charter".into())),
+                    Ok(None) => (kept, Some("is missing".into())),
+                    Err(problem) => (kept, Some(problem)),
                 };
-                lists.insert(key, known);
+                lists.insert(key, Known { file, list, problem });
             }
         }
         Self { lists, grace_ms: i64::from(grace_hours) * HOUR_MS }
@@ -173,11 +174,12 @@ impl Revocations {
     /// What a human should look after, a line each.
     #[must_use]
     pub fn problems(&self, now: UnixMillis) -> Vec<String> {
-        let line = |((name, _), known): (&(String, String), &Known)| {
+        let line = |known: &Known| {
+            let name = &known.file;
             let late = known.list.as_ref().filter(|list| now > list.next_update);
             match (late, &known.problem) {
                 (Some(list), _) => Some(format!(
-                    "the revocation list {name}.crl should have been renewed at {}; {}",
+                    "the revocation list {name} should have been renewed at {}; {}",
                     list.next_update,
                     if now > list.next_update.plus(self.grace_ms) {
                         "messages from there are marked"
@@ -185,11 +187,11 @@ impl Revocations {
                         "within the grace nothing is marked"
                     }
                 )),
-                (None, Some(problem)) => Some(format!("the revocation list {name}.crl {problem}")),
+                (None, Some(problem)) => Some(format!("the revocation list {name} {problem}")),
                 (None, None) => None,
             }
         };
-        self.lists.iter().filter_map(line).collect()
+        self.lists.values().filter_map(line).collect()
     }
 }
 

@@ -185,7 +185,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
         clock: Arc::clone(&clock),
     });
     if &intake.evidence_key.verifying_key() != charter.evidence_key() {
-        return Err(StartError::WrongKey(config.evidence_key.clone()));
+        return Err(StartError::WrongKey(config.evidence_key.clone(), charter.number()));
     }
     let looking = Arc::new(Semaphore::new(1));
     let service = Service {

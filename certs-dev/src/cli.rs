@@ -88,7 +88,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             });
             match order.and_then(|order| succession::next(&arguments.out, &order, SystemClock.now(), &OsEntropy)) {
                 Ok(charter) => {
-                    println!("charter no. {}, SHA-256 {}", charter.number(), charter.fingerprint());
+                    let number = charter.number();
+                    println!("charter no. {number}, SHA-256 {}", charter.fingerprint());
+                    println!(
+                        "the broker takes it at its next start: put the keys of charter-{number}/broker in place first"
+                    );
                     ExitCode::SUCCESS
                 }
                 Err(error) => failed(&error),

@@ -30,8 +30,8 @@ pub enum CertsError {
     /// The output directory exists.
     #[error("{0} exists; certs-dev never overwrites keys")]
     Exists(PathBuf),
-    /// Writing failed.
-    #[error("{path} could not be written")]
+    /// Reading or writing failed.
+    #[error("{path} could not be read or written")]
     Io {
         /// The file or directory.
         path: PathBuf,

@@ -74,8 +74,12 @@ pub fn next(dev: &Path, order: &Order, now: UnixMillis, entropy: &dyn Entropy) -
     let utc = OffsetDateTime::from_unix_timestamp(now.0 / 1000).map_err(|e| CertsError::Members(e.to_string()))?;
     let before = newest(dev)?;
     let maker = Maker { dev, number: before.number() + 1, now, utc, entropy };
-    let file = maker.file(&before, order)?;
-    maker.sign(&Arc::new(before), &file, order)
+    let made = maker.file(&before, order).and_then(|file| maker.sign(&Arc::new(before), &file, order));
+    if made.is_err() {
+        // Keys of a charter that nobody signed are nobody's.
+        let _ = fs::remove_dir_all(dev.join(format!("charter-{}", maker.number)));
+    }
+    made
 }
 
 /// Reads the end of a log, as the broker wrote it.

@@ -96,7 +96,7 @@ pub async fn run(
     let exchange_log = exchange_sources[Lane::Urgent as usize].clone();
     let directory_sources = connections.lanes.clone().map(|channel| RemoteLog::new(channel, LogName::Directory));
     let directory_source = directory_sources[Lane::Urgent as usize].clone();
-    let view = Arc::new(LogView::new(charters.clone(), exchange_sources, store.clone()));
+    let view = Arc::new(LogView::new(charters.clone(), exchange_sources, store.clone(), Arc::clone(&clock)));
     view.settle().await.map_err(|e| NodeError::Io { what: chain(&e), source: std::io::ErrorKind::Other.into() })?;
     let session_ms = i64::from(config.unlock_minutes) * 60_000;
     let vault = Arc::new(Vault::new(keystore, Arc::clone(&clock), session_ms));

@@ -21,7 +21,7 @@ use tonic::transport::Channel;
 
 use crate::{directory::DirectoryReplica, link::Link, retry::Backoff, store::StoreError, successor::Successor};
 
-pub(crate) const CALL: Duration = Duration::from_secs(30);
+const CALL: Duration = Duration::from_secs(30);
 /// Between looks at a broker that takes nothing new.
 const CLOSED: Duration = Duration::from_secs(5);
 /// Longest stream of entries before it is looked again at what is missing.

@@ -82,13 +82,13 @@ impl Link {
     /// [`StoreError::Stopped`].
     pub async fn alarm(&self, what: impl Into<String>, exhibit: Bytes) -> Result<(), StoreError> {
         let what = what.into();
-        tracing::error!(%what, "alarm");
         let known = {
             let state = self.store.state();
             // What an officer has seen and happens again is told again.
             state.unseen_alarms().count() >= MOST_ALARMS || state.unseen_alarms().any(|alarm| alarm.what == what)
         };
         if !known {
+            tracing::error!(%what, "alarm");
             let exhibit = exhibit.slice(..exhibit.len().min(limits::LEAF_BYTES));
             let record = NodeRecord::Alarm(Alarm { at_ms: self.clock.now().0, what, exhibit });
             self.store.write(vec![record.into()]).await?;

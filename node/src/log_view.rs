@@ -15,6 +15,7 @@ use liaison_log::{
 use liaison_proto::{
     Bytes,
     charter::{Charter, LogIdentity},
+    clock::Clock,
     ids::{Lane, LogIndex},
     refusal::{Refusal, RefusalCode},
     wire,
@@ -72,6 +73,7 @@ pub struct LogView {
     /// Per lane: a proof that FLASH needs waits for nothing else.
     sources: [RemoteLog; 3],
     store: Store,
+    clock: Arc<dyn Clock>,
     newest: Mutex<Option<VerifiedCheckpoint>>,
     seen_size: AtomicU64,
     /// Number of the newest charter whose end of the log, if it has one, was followed.
@@ -82,13 +84,13 @@ pub struct LogView {
 impl LogView {
     /// The view of a log, continued from what the store holds.
     #[must_use]
-    pub fn new(charters: Charters, sources: [RemoteLog; 3], store: Store) -> Self {
+    pub fn new(charters: Charters, sources: [RemoteLog; 3], store: Store, clock: Arc<dyn Clock>) -> Self {
         let kept: Option<Bytes> = store.state().checkpoint.clone();
         // It was verified before it was kept; another chain of charters makes it void.
         let newest = kept.and_then(|note| VerifiedCheckpoint::verify(&note, charters.get().exchange_log()).ok());
         let seen_size = AtomicU64::new(newest.as_ref().map_or(0, VerifiedCheckpoint::size));
         let (newest, settled, ends) = (Mutex::new(newest), AtomicU64::new(0), watch::Sender::new(0));
-        Self { charters, sources, store, newest, seen_size, settled, ends }
+        Self { charters, sources, store, clock, newest, seen_size, settled, ends }
     }
 
     /// Tells when the log was closed and its successor is followed.
@@ -137,7 +139,7 @@ impl LogView {
                  they come again; {held} of the entries given up were here{first}",
                 end.charter
             );
-            let alarm = Alarm { at_ms: self.store.state().log_time.0, what, exhibit: Bytes::new() };
+            let alarm = Alarm { at_ms: self.clock.now().0, what, exhibit: Bytes::new() };
             self.store.write(vec![NodeRecord::Succeeded(succeeded).into(), NodeRecord::Alarm(alarm).into()]).await?;
             self.seen_size.store(checkpoint.as_ref().map_or(0, VerifiedCheckpoint::size), Ordering::SeqCst);
             *newest = checkpoint;
@@ -190,7 +192,10 @@ impl LogView {
     /// # Errors
     /// [`ViewError`].
     pub async fn checkpoint(&self, note: &Bytes, lane: Lane) -> Result<VerifiedCheckpoint, ViewError> {
-        let verify = |log: &LogIdentity| VerifiedCheckpoint::verify(note, log).map_err(ReceiptError::Checkpoint);
+        // Whoever stole a key that was replaced must not make the log look forked.
+        let now = self.clock.now();
+        let verify =
+            |log: &LogIdentity| VerifiedCheckpoint::verify(note, &log.in_force(now)).map_err(ReceiptError::Checkpoint);
         self.under_its_key(lane, verify).await
     }
 
@@ -223,7 +228,6 @@ impl LogView {
         loop {
             // The lock is not held while the broker is asked: one that does not answer holds up nobody else.
             let known = self.newest.lock().await.clone();
-            // Verified just before the log was closed.
             if let Some(known) = &known {
                 self.compare(known, shown, lane).await?;
                 if shown.size() <= known.size() {
@@ -231,6 +235,7 @@ impl LogView {
                 }
             }
             let mut newest = self.newest.lock().await;
+            // It may have been verified just before the log was closed.
             let charter = self.charters.get();
             let signs = |(origin, size)| charter.exchange_log().keys(origin, size).next().is_some();
             if !claimed(shown.note()).is_some_and(signs) {

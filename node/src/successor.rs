@@ -1,6 +1,8 @@
 //! What a node keeps of the successor of a closed log beside its own messages: the entry with which it begins, and new proofs
 //! of what stands before the end and was proven by a tree beyond it.
 
+use std::time::Duration;
+
 use liaison_log::{
     checkpoint::claimed,
     leaf::{Event, ExchangeLeaf},
@@ -15,12 +17,12 @@ use liaison_proto::{
 };
 
 use crate::{
-    hand_back::CALL,
     link::Link,
     record::{Evidence, NodeRecord, Proven},
     store::StoreError,
 };
 
+const CALL: Duration = Duration::from_secs(30);
 /// Entries proven anew in one turn.
 const AT_ONCE: usize = 256;
 

@@ -49,6 +49,11 @@ impl Repair {
         }
         let side = self.side(LogName::Exchange).ok_or_else(|| not_now("there is no exchange log"))?;
         if let Some((last, lost)) = self.kept_end(side) {
+            if side.lost().as_ref().is_some_and(|lost| lost.missing(1).is_empty()) {
+                return Err(not_now(
+                    "everything was handed back since it was closed: if no charter says so yet, remove <data>/end and start again",
+                ));
+            }
             return Ok(closed_entry(&last, &lost));
         }
         let range = {

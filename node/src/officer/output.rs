@@ -199,6 +199,9 @@ pub fn status(answer: &Value) -> String {
     for problem in answer["problems"].as_array().into_iter().flatten() {
         out.push_str(&format!("PROBLEM: {}\n", text(problem)));
     }
+    if let Some(charter) = answer["charter"].as_u64().filter(|number| *number > 1) {
+        out.push_str(&format!("charter no. {charter}\n"));
+    }
     if answer["directory_entries"] == 0 {
         out.push_str("the directory has not been fetched yet: is the broker reachable?\n");
     }

@@ -25,9 +25,14 @@ pub enum CharterFileError {
         #[source]
         source: io::Error,
     },
-    /// charter.sig is malformed.
-    #[error("charter.sig is malformed: {0}")]
-    Signatures(String),
+    /// A file of signatures is malformed.
+    #[error("{path} is malformed: {problem}")]
+    Signatures {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// Not the charter that was delivered by hand.
     #[error("the charter's SHA-256 is {found}, the one delivered by hand is {wanted}")]
     OtherCharter {
@@ -54,6 +59,10 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> CharterFileError {
     |source| CharterFileError::Io { path, source }
 }
 
+fn malformed(path: &Path, problem: &str) -> CharterFileError {
+    CharterFileError::Signatures { path: path.display().to_string(), problem: problem.to_owned() }
+}
+
 /// The file of a later charter in a directory.
 #[must_use]
 pub fn numbered(directory: &Path, number: u64) -> PathBuf {
@@ -62,9 +71,9 @@ pub fn numbered(directory: &Path, number: u64) -> PathBuf {
 
 fn read(path: &Path) -> Result<(Vec<u8>, Vec<wire::CountrySignature>), CharterFileError> {
     let read = |path: &Path| fs::read(path).map_err(io_error(path));
-    let signatures = String::from_utf8_lossy(&read(&path.with_extension("sig"))?).into_owned();
-    let signatures: SignatureFile =
-        toml::from_str(&signatures).map_err(|e| CharterFileError::Signatures(e.message().to_owned()))?;
+    let beside = path.with_extension("sig");
+    let signatures = String::from_utf8_lossy(&read(&beside)?).into_owned();
+    let signatures: SignatureFile = toml::from_str(&signatures).map_err(|e| malformed(&beside, e.message()))?;
     Ok((read(path)?, signatures.to_wire()))
 }
 
@@ -165,7 +174,7 @@ impl Charters {
         fs::create_dir_all(&self.kept).map_err(io_error(&self.kept))?;
         let file = numbered(&self.kept, charter.number());
         let signatures = SignatureFile::from_wire(&charter.record().signatures);
-        let signatures = toml::to_string(&signatures).map_err(|e| CharterFileError::Signatures(e.to_string()))?;
+        let signatures = toml::to_string(&signatures).map_err(|e| malformed(&file, &e.to_string()))?;
         // The charter last: its name says that both are there.
         for (kind, bytes) in [("sig", signatures.as_bytes()), ("toml", charter.bytes())] {
             let (path, new) = (file.with_extension(kind), file.with_extension(format!("{kind}.new")));
