@@ -250,9 +250,9 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
     tasks.spawn(gauges.run());
     let socket = local::bind(&config.status_socket()).map_err(io_failed("opening the status socket"))?;
     let repairing = Arc::clone(&repair);
-    tasks.spawn(local::serve(socket, move |_, request, _| {
+    tasks.spawn(local::serve(socket, move |uid, request, _| {
         let (status, repair) = (status.clone(), Arc::clone(&repairing));
-        async move { status::answer(&status, repair, &request).await.into() }
+        async move { status::answer(&status, repair, uid, &request).await.into() }
     }));
     tasks.spawn(Arc::clone(&intake).enter_held());
     tasks.spawn(Arc::clone(&repair).mend_regularly());

@@ -1,11 +1,13 @@
 //! What the broker says of itself on its local socket: how much there is, what waits, and what is wrong.
 
 use std::{
+    fs,
+    os::unix::fs::MetadataExt as _,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
-use liaison_link::time::FlooredTime;
+use liaison_link::{local::PeerUid, time::FlooredTime};
 use liaison_log::{
     disk::{Disk as _, OsDisk},
     reader::LogReader,
@@ -129,9 +131,14 @@ impl StatusSource {
 }
 
 /// Answers on the local socket: how the broker is, or where its log ends when it is to be closed.
-pub async fn answer(status: &StatusSource, repair: Arc<Repair>, request: &Value) -> Value {
+pub async fn answer(status: &StatusSource, repair: Arc<Repair>, uid: PeerUid, request: &Value) -> Value {
     if request["op"] != "close-log" {
         return status.to_json();
+    }
+    // The group may look, the operator may act.
+    let owner = fs::metadata(&status.data).map(|data| data.uid());
+    if uid.0 != 0 && owner.ok() != Some(uid.0) {
+        return json!({"error": "the log is closed by the broker's own user"});
     }
     match Arc::clone(&repair).end().await {
         Ok(closed) => json!({ "closed": closed, "unheard": repair.unheard() }),
