@@ -21,6 +21,7 @@ use liaison_log::{
     succession::End,
 };
 use liaison_proto::{
+    Bytes,
     charter::{Charter, LogIdentity},
     clock::{Clock as _, SystemClock, UnixMillis},
     failure::chain,
@@ -100,22 +101,23 @@ fn put_aside(
     findings: &mut Vec<Finding>,
 ) -> io::Result<Option<PathBuf>> {
     let copy = out.join(log);
-    let Ok(note) = fs::read(copy.join("checkpoint")) else { return Ok(None) };
-    if VerifiedCheckpoint::verify(&note.into(), identity(charter, log)) != Err(CheckpointError::Closed) {
+    let Ok(note) = fs::read(copy.join("checkpoint")).map(Bytes::from) else { return Ok(None) };
+    if VerifiedCheckpoint::verify(&note, identity(charter, log)) != Err(CheckpointError::Closed) {
         return Ok(None);
     }
-    let Some(newest) = End::all(charter).next() else { return Ok(None) };
-    let aside = out.join(aside(log, newest.charter));
+    // The end of the very log that signed it: there may have been several.
+    let Some(end) = End::all(charter).find(|end| VerifiedCheckpoint::verify(&note, &end.log).is_ok()) else {
+        return Ok(None);
+    };
+    let aside = out.join(aside(log, end.charter));
     // Up to the end both are the same log.
-    for end in End::all(charter) {
-        let Ok(old) = Mirror::open(Arc::new(OsDisk::new(&copy)), end.log.clone(), u64::MAX) else { continue };
-        let size = usize::try_from(end.size).unwrap_or(usize::MAX);
-        if let Some(entries) = old.entries().get(..size)
-            && root_of(entries)? != end.root
-        {
-            let evidence = format!("the charter closes it with another history than {} holds", aside.display());
-            findings.push(Finding::of_entry(FindingCode::SuccessionBad, log, LogIndex(end.size), evidence));
-        }
+    let size = usize::try_from(end.size).unwrap_or(usize::MAX);
+    if let Ok(old) = Mirror::open(Arc::new(OsDisk::new(&copy)), end.log.clone(), u64::MAX)
+        && let Some(entries) = old.entries().get(..size)
+        && root_of(entries)? != end.root
+    {
+        let evidence = format!("the charter closes it with another history than {} holds", aside.display());
+        findings.push(Finding::of_entry(FindingCode::SuccessionBad, log, LogIndex(end.size), evidence));
     }
     fs::rename(copy, &aside)?;
     Ok(Some(aside))

@@ -1,6 +1,8 @@
 //! Certificate revocation lists (RFC 5280), one per CA of the charter: `vn.crl`, ..., `auditors.crl`, PEM or DER, in a
-//! directory that a transfer job fills. While a charter lets a CA hold that it replaced, the list of that one may lie
-//! beside it as `vn-former.crl`; which CA a list is of is what its signature says. A list that is late, missing or not its CA's never stops traffic (promise 10):
+//! directory that a transfer job fills. While a charter lets a CA hold that it replaced, the list of that one lies beside it
+//! as `vn-former.crl`; which CA a list is of is what its signature says.
+//!
+//! A list that is late, missing or not its CA's never stops traffic (promise 10):
 //! the newest good one goes on being used, and what is accepted meanwhile is marked.
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
@@ -61,7 +63,7 @@ pub(crate) fn cas<'a>(charter: &'a Charter, name: &str) -> Vec<(Option<UnixMilli
             AUDITORS => Some(charter.file().auditors.ca.as_str()),
             _ => countries.find(|c| c.code.as_str().eq_ignore_ascii_case(name)).map(|c| c.ca_pem.as_str()),
         };
-        // A CA that was replaced and named again would hold until its first end.
+        // One that is named again holds as long as where it is named last.
         if let Some(pem) = pem.filter(|pem| cas.iter().all(|(_, known)| known != pem)) {
             cas.push((until, pem));
         }

@@ -35,6 +35,7 @@ use crate::{
 /// How long a successor gives nobody up after it has begun: offices state again what they had.
 const REST_MS: i64 = DAY_MS;
 const AGAIN: Duration = Duration::from_millis(500);
+const AFTER_ERROR: Duration = Duration::from_secs(30);
 
 fn place(data: &Path) -> PathBuf {
     data.join("end")
@@ -139,7 +140,10 @@ pub async fn enter(
                         tracing::error!(%refusal, "the successor has not begun yet");
                     }
                 }
-                (Err(error), _) => tracing::error!(%error, "the checkpoints of the closed log cannot be quoted"),
+                (Err(error), _) => {
+                    tracing::error!(%error, "the checkpoints of the closed log cannot be quoted");
+                    tokio::time::sleep(AFTER_ERROR).await;
+                }
                 (Ok(_), None) => tracing::error!("the directory has no office"),
             }
         }

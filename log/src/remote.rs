@@ -45,7 +45,11 @@ impl RemoteLog {
         match within(DEADLINE, self.client.clone().charters(request)).await {
             // A broker of a version that has one charter.
             Err(status) if status.code() == Code::Unimplemented => Ok(Vec::new()),
-            answer => Ok(answer?.into_inner().charters),
+            answer => {
+                let mut charters = answer?.into_inner().charters;
+                charters.truncate(limits::CHARTERS);
+                Ok(charters)
+            }
         }
     }
 }

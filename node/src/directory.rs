@@ -129,9 +129,6 @@ impl DirectoryReplica {
         mirror.set_log(self.charters.get().directory_log().clone());
         mirror.update(source).await?;
         let known = usize::try_from(self.directory().size()).unwrap_or(usize::MAX);
-        if mirror.entries().len() <= known {
-            return Ok(());
-        }
         let mut directory = self.directory.write().unwrap_or_else(PoisonError::into_inner);
         for entry in mirror.entries().iter().skip(known) {
             let index = directory.size();

@@ -42,7 +42,8 @@ impl Successor {
         hold_beginnings(link).await?;
         let ends = link.store.state().ends.len();
         if self.proven < ends {
-            let unproven = unproven(link);
+            let looking = link.clone();
+            let Ok(unproven) = tokio::task::spawn_blocking(move || unproven(&looking)).await else { return Ok(()) };
             let all = unproven.len() <= AT_ONCE;
             for (index, wrap) in unproven.into_iter().take(AT_ONCE) {
                 if !prove(link, index, wrap).await? {

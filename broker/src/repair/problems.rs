@@ -36,6 +36,13 @@ impl Repair {
                 side.reader.checkpoint().size()
             ));
         }
+        if self.gate.is_closed_for(Reason::Succession) {
+            problems.push(
+                "the charter closed the exchange log, and its successor has not begun: it needs the log whole up to its end, and \
+                 the two checkpoints that close-log kept in <data>/end"
+                    .to_owned(),
+            );
+        }
         for lost in self.lost() {
             let gaps: u64 = lost.missing.iter().map(|gap| gap.to - gap.from).sum();
             let first =

@@ -10,7 +10,7 @@ use std::{
 
 use liaison_proto::{
     charter::{Charter, CharterError, CurrentCharter, SignatureFile},
-    limits, wire,
+    wire,
 };
 
 /// Why the charter could not be taken from its files.
@@ -156,7 +156,7 @@ impl Charters {
     /// When one does not follow, or cannot be kept: those before it are taken.
     pub fn learn(&self, records: &[wire::CharterRecord]) -> Result<(), CharterFileError> {
         let _turn = self.learning.lock().unwrap_or_else(PoisonError::into_inner);
-        for record in records.iter().take(limits::CHARTERS) {
+        for record in records {
             // Another task may have asked at the same time.
             if self.get().chain().any(|known| known.bytes() == record.charter.as_ref()) {
                 continue;
