@@ -181,6 +181,8 @@ pub struct AdmittedStatement {
     pub(crate) statement: Statement,
     /// As it came.
     pub(crate) attested: wire::Attested,
+    /// Verified under these.
+    keys: KeyRing,
     /// What could not be settled about the connection.
     pub(crate) marks: Vec<Mark>,
 }
@@ -248,23 +250,35 @@ pub fn admit_rewrap(
 }
 
 impl AdmittedStatement {
-    /// Verifies the signature by a directory.
+    /// Judges it again by a directory that may have grown since.
     ///
     /// # Errors
     /// `UNKNOWN_ORIGINATOR` or `BAD_SIGNATURE`.
-    pub fn check_signature(&self, directory: &Directory, now: UnixMillis) -> Result<(), Refusal> {
-        let office = self.statement.office;
-        let unknown = || Refusal::new(RefusalCode::UnknownOriginator, format!("{office} has no valid office record"));
-        let keys = match self.kind {
-            StatementKind::Delivered => directory.receipt_keys(office, directory.size(), now),
-            _ => directory.signing_keys(office, directory.size(), now),
-        };
-        let keys = keys.ok_or_else(unknown)?;
-        let bad = |detail: String| Refusal::new(RefusalCode::BadSignature, detail);
-        let payload = payload_type(self.kind).ok_or_else(|| bad("the statement has no kind".into()))?;
-        keys.verify(payload, &self.attested.statement, self.attested.signature.as_ref())
-            .map_err(|e| bad(format!("statement: {e}")))
+    pub fn check_again(&self, directory: &Directory, now: UnixMillis) -> Result<(), Refusal> {
+        let keys = statement_keys(self.kind, self.statement.office, directory, now)?;
+        // A key may have gone meanwhile, by a record or by time.
+        if keys == self.keys { Ok(()) } else { check_statement(self.kind, &self.attested, &keys) }
     }
+}
+
+/// The keys that an office's statements of a kind are good under.
+fn statement_keys(
+    kind: StatementKind,
+    office: OfficeId,
+    directory: &Directory,
+    now: UnixMillis,
+) -> Result<KeyRing, Refusal> {
+    let keys = match kind {
+        StatementKind::Delivered => directory.receipt_keys(office, directory.size(), now),
+        _ => directory.signing_keys(office, directory.size(), now),
+    };
+    keys.ok_or_else(|| Refusal::new(RefusalCode::UnknownOriginator, format!("{office} has no valid office record")))
+}
+
+fn check_statement(kind: StatementKind, attested: &wire::Attested, keys: &KeyRing) -> Result<(), Refusal> {
+    let bad = |detail: String| Refusal::new(RefusalCode::BadSignature, detail);
+    let payload = payload_type(kind).ok_or_else(|| bad("the statement has no kind".into()))?;
+    keys.verify(payload, &attested.statement, attested.signature.as_ref()).map_err(|e| bad(format!("statement: {e}")))
 }
 
 /// Judges a statement: identity, form, signature. Whether it fits the log is decided inside the commit.
@@ -286,7 +300,7 @@ pub fn admit_statement(
         let detail = format!("the statement says {}, the certificate says {office}", statement.office);
         return refuse(RefusalCode::NotYourOffice, detail);
     }
-    let admitted = AdmittedStatement { kind, statement, attested, marks };
-    admitted.check_signature(directory, now)?;
-    Ok(admitted)
+    let keys = statement_keys(kind, office, directory, now)?;
+    check_statement(kind, &attested, &keys)?;
+    Ok(AdmittedStatement { kind, statement, attested, keys, marks })
 }

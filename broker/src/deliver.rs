@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use liaison_log::{
+    checkpoint::VerifiedCheckpoint,
     leaf::{Event, ExchangeLeaf},
     reader::LogReader,
 };
@@ -51,8 +52,8 @@ pub type Items<T> = mpsc::Receiver<Result<T, Status>>;
 
 impl Deliverer {
     /// The envelope of an ACCEPTED entry, put together from leaf and body, with its proof.
-    fn delivery(&self, index: LogIndex) -> Result<wire::Delivery, Refusal> {
-        let receipt = self.reader.receipt(index)?;
+    fn delivery(&self, index: LogIndex, steady: &mut Steady) -> Result<wire::Delivery, Refusal> {
+        let receipt = steady.receipt(&self.reader, index)?;
         let leaf = ExchangeLeaf::parse(&receipt.leaf).map_err(damaged)?;
         let Event::Accepted { header, signature, .. } = leaf.event else {
             return Err(Refusal::new(RefusalCode::OutOfRange, "not an ACCEPTED entry"));
@@ -68,8 +69,8 @@ impl Deliverer {
     }
 
     /// An entry of evidence; with REWRAPPED its recipient gets the wrap.
-    fn item(&self, office: OfficeId, index: LogIndex) -> Result<wire::EvidenceItem, Refusal> {
-        let receipt = self.reader.receipt(index)?;
+    fn item(&self, office: OfficeId, index: LogIndex, steady: &mut Steady) -> Result<wire::EvidenceItem, Refusal> {
+        let receipt = steady.receipt(&self.reader, index)?;
         let leaf = ExchangeLeaf::parse(&receipt.leaf).map_err(damaged)?;
         let wrap = match &leaf.event {
             Event::Rewrapped { statement, .. } if statement.recipient == office => {
@@ -94,18 +95,22 @@ impl Deliverer {
         let (changes, turn) = (self.queue.changes(office), self.queue.turn(office, Stream::Receive(lane)));
         let granted = Arc::new(Semaphore::new(credit.min(limits::CREDIT) as usize));
         let granting = Ends(tokio::spawn(grant(requests, Arc::clone(&granted))).abort_handle());
-        let (mut sent, mut held): (Option<LogIndex>, usize) = (None, 0);
+        let (mut sent, mut held, mut steady): (Option<LogIndex>, usize, _) = (None, 0, Steady::default());
         let next = move |this: &Self| {
             let _with_the_stream = &granting;
             if !this.gate.is_open() {
                 // What is proven under an old checkpoint would look like a rollback; what cannot wait goes unproven.
+                steady.end();
                 let (place, envelope) = this.holding.next(office, lane, held)?;
                 held = place + 1;
                 return Some(Ok(wire::Delivery { envelope: Some(envelope), receipt: None }));
             }
-            let index = this.queue.next_waiting(office, lane, sent)?;
+            let Some(index) = this.queue.next_waiting(office, lane, sent) else {
+                steady.end();
+                return None;
+            };
             sent = Some(index);
-            Some(this.delivery(index))
+            Some(this.delivery(index, &mut steady))
         };
         tokio::spawn(self.feed(changes, turn, items, Some(granted), next));
         stream
@@ -116,14 +121,15 @@ impl Deliverer {
     pub fn evidence(self, office: OfficeId, from: LogIndex) -> Items<wire::EvidenceItem> {
         let (items, stream) = mpsc::channel(16);
         let (changes, turn) = (self.queue.changes(office), self.queue.turn(office, Stream::Evidence));
-        let mut cursor = from;
+        let (mut cursor, mut steady) = (from, Steady::default());
         let next = move |this: &Self| {
-            if !this.gate.is_open() {
+            let next = if this.gate.is_open() { this.queue.next_evidence(office, cursor) } else { None };
+            let Some(index) = next else {
+                steady.end();
                 return None;
-            }
-            let index = this.queue.next_evidence(office, cursor)?;
+            };
             cursor = LogIndex(index.0 + 1);
-            Some(this.item(office, index))
+            Some(this.item(office, index, &mut steady))
         };
         tokio::spawn(self.feed(changes, turn, items, None, next));
         stream
@@ -134,13 +140,14 @@ impl Deliverer {
     pub fn again(mut self, entries: Vec<LogIndex>) -> Items<wire::Delivery> {
         let (items, stream) = mpsc::channel(READ_AHEAD);
         tokio::spawn(async move {
+            let mut steady = Steady::default();
             for index in entries {
                 let place = tokio::select! {
                     place = items.reserve() => place.ok(),
                     _ = self.stopping.wait_for(|stopping| *stopping) => None,
                 };
                 let Some(place) = place else { return };
-                place.send(self.delivery(index).map_err(Into::into));
+                place.send(self.delivery(index, &mut steady).map_err(Into::into));
             }
         });
         stream
@@ -191,6 +198,34 @@ impl Deliverer {
                 }
             }
         }
+    }
+}
+
+/// Receipts under one checkpoint for what goes out together: whoever receives it asks once how that checkpoint compares
+/// with what it has seen, not once for each.
+#[derive(Default)]
+struct Steady {
+    checkpoint: Option<VerifiedCheckpoint>,
+    left: usize,
+}
+
+impl Steady {
+    /// Receipts under the same checkpoint at most.
+    const MOST: usize = 64;
+
+    fn receipt(&mut self, reader: &LogReader, index: LogIndex) -> Result<wire::Receipt, Refusal> {
+        let usable = self.checkpoint.take().filter(|checkpoint| self.left > 0 && index.0 < checkpoint.size());
+        if usable.is_none() {
+            self.left = Self::MOST;
+        }
+        self.left -= 1;
+        let checkpoint = self.checkpoint.insert(usable.unwrap_or_else(|| reader.checkpoint()));
+        reader.receipt_under(index, checkpoint)
+    }
+
+    /// Nothing more goes out for now: what comes next is under the newest checkpoint.
+    fn end(&mut self) {
+        self.checkpoint = None;
     }
 }
 

@@ -183,7 +183,7 @@ impl Holding {
         };
         let request = wire::SubmitRequest { envelope: Some(envelope.wire().clone()), seen_size };
         let position = journal.append(KIND_REQUEST, &[&request.encode_to_vec()])?;
-        journal.take_unsynced().iter().try_for_each(|file| file.sync_data())?;
+        journal.take_unsynced()?.iter().try_for_each(|file| file.sync_data())?;
         inner.held.push(held(envelope.header(), position));
         tracing::warn!(message = %envelope.header().core().message_id, "held; delivered without a receipt to whoever is connected");
         self.gate.close(Reason::Held);

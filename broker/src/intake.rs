@@ -12,12 +12,14 @@ use liaison_log::{
     reader::LogReader,
 };
 use liaison_proto::{
+    ProtoMessage as _,
     clock::Clock,
     directory::Directory,
     envelope::UnverifiedEnvelope,
     evidence::sign_refusal,
     header::Header,
     ids::{Lane, OfficeId},
+    limits,
     refusal::{Refusal, RefusalCode},
     sign::SigningKey,
     wire::{self, Mark},
@@ -156,7 +158,13 @@ impl Intake {
     /// The lane that an envelope asks for, and its size; nothing of it is verified.
     pub(crate) fn weight(envelope: Option<&wire::Envelope>) -> (Lane, usize) {
         let Some(envelope) = envelope else { return (Lane::Bulk, 0) };
-        let lane = Header::parse(envelope.header.clone()).map_or(Lane::Bulk, |header| header.core().lane);
+        // Only so far as it is needed: a header that is no header pays as bulk, and is refused later.
+        let lane = || {
+            let small = envelope.header.len() <= limits::HEADER_BYTES;
+            let header = small.then(|| wire::Header::decode(envelope.header.clone()))?.ok()?;
+            Lane::of(wire::Core::decode(header.core).ok()?.priority())
+        };
+        let lane = lane().unwrap_or(Lane::Bulk);
         (lane, envelope.header.len() + envelope.body.len())
     }
 

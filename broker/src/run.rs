@@ -282,8 +282,9 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
     tasks.spawn(reloader.run());
     let (connected, incoming) = mpsc::channel(64);
     tasks.spawn(door.accept(listener, connected));
-    // Last: whoever waits for this file finds the broker listening.
-    fs::write(config.data.join("address"), &address).map_err(io_failed("writing the address file"))?;
+    // Last, and whole: whoever waits for this file finds the broker listening.
+    let (new, place) = (config.data.join("address.new"), config.data.join("address"));
+    fs::write(&new, &address).and_then(|()| fs::rename(&new, &place)).map_err(io_failed("writing the address file"))?;
     tracing::info!(%address, "listening");
 
     let logs_stopped = async {

@@ -1,6 +1,7 @@
 //! The exchange log's decisions, made one by one inside the commit: dedup, numbers, state rules.
 
 use std::{
+    collections::VecDeque,
     io,
     sync::{
         Arc, PoisonError, RwLock, RwLockReadGuard,
@@ -67,7 +68,12 @@ pub struct ExchangeSequencer {
     gate: Arc<Gate>,
     /// Entries that the index had when it was opened: queues were filled from its rows.
     known: u64,
+    /// Entries that were applied and are not durable yet, so that they are parsed once.
+    applied: VecDeque<(LogIndex, Bytes, ExchangeLeaf)>,
 }
+
+/// Parsed entries that are kept at most: a batch of the log, and more while it recovers, when nobody needs them.
+const PARSED: usize = 512;
 
 fn unreadable(error: impl std::fmt::Display) -> Refusal {
     tracing::error!(%error, "nothing can be decided");
@@ -103,7 +109,8 @@ impl ExchangeSequencer {
         gate: Arc<Gate>,
     ) -> Self {
         let (unwitnessed, stale, known) = (Arc::default(), Arc::default(), state.applied().size);
-        Self { state: Arc::new(RwLock::new(state)), directory, queue, attachments, unwitnessed, stale, gate, known }
+        let (state, applied) = (Arc::new(RwLock::new(state)), VecDeque::new());
+        Self { state, directory, queue, attachments, unwitnessed, stale, gate, known, applied }
     }
 
     /// The log's state, for those who look before they ask; it may be ahead of what is durable.
@@ -182,14 +189,14 @@ impl ExchangeSequencer {
     }
 
     fn attest(&self, admitted: &AdmittedStatement, time: UnixMillis) -> Sequenced {
-        let AdmittedStatement { kind, statement, attested, marks } = admitted;
+        let AdmittedStatement { kind, statement, attested, marks, .. } = admitted;
         let message = match self.read().check_statement(*kind, statement) {
             Ok((_, Some(index))) => return Sequenced::Existing(index),
             Ok((message, None)) => message,
             Err(violation) => return broken(violation),
         };
         let directory = self.directory();
-        if let Err(refusal) = admitted.check_signature(&directory, time) {
+        if let Err(refusal) = admitted.check_again(&directory, time) {
             return Sequenced::Refused(refusal);
         }
         let mut marks = self.marks(marks);
@@ -276,8 +283,8 @@ impl Sequencer for ExchangeSequencer {
         }
     }
 
-    fn apply(&mut self, index: LogIndex, leaf: &Bytes) -> Result<(), ApplyError> {
-        let leaf_sha256 = sha256(&[leaf]);
+    fn apply(&mut self, index: LogIndex, bytes: &Bytes) -> Result<(), ApplyError> {
+        let leaf_sha256 = sha256(&[bytes]);
         let applied = *self.read().applied();
         if index.0 < applied.size {
             // Recovery walks over what the index has already; the last entry must be the one that it knows.
@@ -289,12 +296,17 @@ impl Sequencer for ExchangeSequencer {
             return Ok(());
         }
         let broken = |problem: String| BrokenRule { index, problem };
-        let leaf = ExchangeLeaf::parse(leaf).map_err(|e| broken(e.to_string()))?;
+        let leaf = ExchangeLeaf::parse(bytes).map_err(|e| broken(e.to_string()))?;
         let applied = self.state.write().unwrap_or_else(PoisonError::into_inner).apply(index, &leaf, leaf_sha256);
         applied.map_err(|violation| match violation {
-            Violation::Index(problem) => io::Error::other(problem).into(),
+            Violation::Index(problem) => ApplyError::State(io::Error::other(problem)),
             violation => broken(violation.to_string()).into(),
-        })
+        })?;
+        if self.applied.len() >= PARSED {
+            self.applied.clear();
+        }
+        self.applied.push_back((index, bytes.clone(), leaf));
+        Ok(())
     }
 
     fn last_time(&self) -> UnixMillis {
@@ -319,7 +331,15 @@ impl Sequencer for ExchangeSequencer {
         if logged.index().0 < self.known {
             return;
         }
-        match ExchangeLeaf::parse(logged.leaf()) {
+        // Another one is of a tail that recovery has cut, and will not be asked for.
+        let mut parsed = None;
+        while let Some((index, bytes, leaf)) = self.applied.pop_front() {
+            if index == logged.index() && bytes == *logged.leaf() {
+                parsed = Some(leaf);
+                break;
+            }
+        }
+        match parsed.map_or_else(|| ExchangeLeaf::parse(logged.leaf()), Ok) {
             Ok(leaf) => {
                 if let LeafEvent::Accepted { header, .. } = &leaf.event {
                     self.attachments.refer(header);

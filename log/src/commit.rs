@@ -160,6 +160,14 @@ pub struct Log<S: Sequencer> {
 /// The answer to one event.
 pub type Answer = Result<wire::Receipt, Refusal>;
 
+/// An event that is in the log, durable and signed: what its receipt is made of.
+#[derive(Clone, Debug)]
+pub struct Entered {
+    pub(crate) index: LogIndex,
+    /// None when it was entered earlier.
+    pub(crate) leaf: Option<Bytes>,
+}
+
 enum Pending {
     Appended(usize),
     Existing(LogIndex),
@@ -183,6 +191,19 @@ impl<S: Sequencer> Log<S> {
     /// # Errors
     /// [`CommitError`]: final. None of the batch was receipted, and nothing will be.
     pub fn commit(&mut self, events: Vec<S::Event>, now: UnixMillis) -> Result<Vec<Answer>, CommitError> {
+        let entered = self.enter(events, now)?;
+        Ok(entered.into_iter().map(|entered| self.reader.receipt_of(&entered?)).collect())
+    }
+
+    /// Commits a batch; whoever asked makes the receipts, so that the next batch need not wait for them.
+    ///
+    /// # Errors
+    /// [`CommitError`]: final, as in [`Self::commit`].
+    pub(crate) fn enter(
+        &mut self,
+        events: Vec<S::Event>,
+        now: UnixMillis,
+    ) -> Result<Vec<Result<Entered, Refusal>>, CommitError> {
         if self.poisoned {
             return Err(io::Error::other("the log stopped after an earlier failure").into());
         }
@@ -211,7 +232,11 @@ impl<S: Sequencer> Log<S> {
         Ok(!full)
     }
 
-    fn commit_batch(&mut self, events: Vec<S::Event>, now: UnixMillis) -> Result<Vec<Answer>, CommitError> {
+    fn commit_batch(
+        &mut self,
+        events: Vec<S::Event>,
+        now: UnixMillis,
+    ) -> Result<Vec<Result<Entered, Refusal>>, CommitError> {
         self.last_time = self.last_time.max(now);
         let size = self.reader.checkpoint().size();
         let mut written: Vec<Written> = Vec::new();
@@ -233,10 +258,17 @@ impl<S: Sequencer> Log<S> {
             }
         }
         if !written.is_empty() {
-            sync_both(self.leaves.as_mut(), self.bodies.as_mut())?;
+            sync_both(self.disk.as_ref(), self.leaves.as_mut(), self.bodies.as_mut())?;
             self.publish(size, &written)?;
         }
-        Ok(pending.into_iter().map(|answer| self.answer(answer, size)).collect())
+        let entered = |pending| match pending {
+            Pending::Appended(offset) => {
+                Ok(Entered { index: LogIndex(size + offset as u64), leaf: Some(written[offset].leaf.clone()) })
+            }
+            Pending::Existing(index) => Ok(Entered { index, leaf: None }),
+            Pending::Refused(refusal) => Err(refusal),
+        };
+        Ok(pending.into_iter().map(entered).collect())
     }
 
     fn write(&mut self, index: LogIndex, leaf: &Bytes, body: Option<&Bytes>) -> io::Result<Position> {
@@ -276,7 +308,7 @@ impl<S: Sequencer> Log<S> {
         }
         self.poisoned = true;
         self.write_mark()?;
-        sync_both(self.leaves.as_mut(), self.bodies.as_mut())?;
+        sync_both(self.disk.as_ref(), self.leaves.as_mut(), self.bodies.as_mut())?;
         self.poisoned = false;
         Ok(())
     }
@@ -305,13 +337,5 @@ impl<S: Sequencer> Log<S> {
             self.sequencer.logged(&Logged::new(LogIndex(size + offset as u64), entry.leaf.clone()));
         }
         Ok(())
-    }
-
-    fn answer(&self, pending: Pending, size: u64) -> Answer {
-        match pending {
-            Pending::Appended(offset) => self.reader.receipt(LogIndex(size + offset as u64)),
-            Pending::Existing(index) => self.reader.receipt(index),
-            Pending::Refused(refusal) => Err(refusal),
-        }
     }
 }

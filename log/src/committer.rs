@@ -11,8 +11,9 @@ use liaison_proto::{
 use tokio::sync::{oneshot, watch};
 
 use crate::{
-    commit::{Answer, Log, Sequencer},
+    commit::{Answer, Entered, Log, Sequencer},
     fair::{Bounds, FairQueue, NotTaken, Ticket},
+    reader::LogReader,
 };
 
 /// Events committed together at most: the batch that a disk of 2026 syncs in half a millisecond.
@@ -21,12 +22,15 @@ pub const MAX_BATCH: usize = 256;
 pub const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// Events that may wait: of one office in a lane, and in a lane. Each holds at most an envelope.
 const WAITING: Bounds = Bounds { office: 256, lane: 4096 };
+/// How long nothing comes until what was signed last is recorded: whoever sends one message after the other does not
+/// wait for it.
+const IDLE: Duration = Duration::from_millis(5);
 /// When to come again with what does not fit.
 const CROWDED: Duration = Duration::from_millis(250);
 
 struct Request<E> {
     event: E,
-    answer: oneshot::Sender<Answer>,
+    answer: oneshot::Sender<Result<Entered, Refusal>>,
 }
 
 /// Closes the queue with the last handle.
@@ -41,12 +45,13 @@ impl<E> Drop for Open<E> {
 /// A handle to the committing thread.
 pub struct Committer<E> {
     open: Arc<Open<E>>,
+    reader: Arc<LogReader>,
     stopped: watch::Receiver<bool>,
 }
 
 impl<E> Clone for Committer<E> {
     fn clone(&self) -> Self {
-        Self { open: Arc::clone(&self.open), stopped: self.stopped.clone() }
+        Self { open: Arc::clone(&self.open), reader: Arc::clone(&self.reader), stopped: self.stopped.clone() }
     }
 }
 
@@ -55,7 +60,10 @@ fn stopped() -> Refusal {
 }
 
 /// An answer that is not there yet.
-pub struct Promised(oneshot::Receiver<Answer>);
+pub struct Promised {
+    entered: oneshot::Receiver<Result<Entered, Refusal>>,
+    reader: Arc<LogReader>,
+}
 
 impl Promised {
     /// The receipt: the leaf is durable and signed then.
@@ -63,7 +71,8 @@ impl Promised {
     /// # Errors
     /// The sequencer's refusal, `STORAGE_FULL`, or `UNAVAILABLE` when the log has stopped.
     pub async fn answer(self) -> Answer {
-        self.0.await.unwrap_or_else(|_| Err(stopped()))
+        let entered = self.entered.await.unwrap_or_else(|_| Err(stopped()))?;
+        self.reader.receipt_of(&entered)
     }
 }
 
@@ -73,7 +82,7 @@ impl<E: Send + 'static> Committer<E> {
     /// # Errors
     /// When the thread cannot be started.
     pub fn start<S: Sequencer<Event = E>>(log: Log<S>, clock: Arc<dyn Clock>) -> std::io::Result<Self> {
-        let queue = Arc::new(FairQueue::new(WAITING));
+        let (queue, reader) = (Arc::new(FairQueue::new(WAITING)), log.reader());
         let waiting = Arc::clone(&queue);
         let (stop, stopped) = watch::channel(false);
         thread::Builder::new().name("committer".into()).spawn(move || {
@@ -83,7 +92,7 @@ impl<E: Send + 'static> Committer<E> {
             while !waiting.try_batch(MAX_BATCH, usize::MAX).is_empty() {}
             stop.send_replace(true);
         })?;
-        Ok(Self { open: Arc::new(Open(queue)), stopped })
+        Ok(Self { open: Arc::new(Open(queue)), reader, stopped })
     }
 
     /// Puts an event in line. Events of one office and lane are committed in the order of their calls.
@@ -99,7 +108,7 @@ impl<E: Send + 'static> Committer<E> {
             NotTaken::LaneFull => Refusal::new(RefusalCode::Unavailable, "too much waits for the log").after(CROWDED),
             NotTaken::Closed => stopped(),
         })?;
-        Ok(Promised(answered))
+        Ok(Promised { entered: answered, reader: Arc::clone(&self.reader) })
     }
 
     /// Commits an event and returns its receipt: the leaf is durable and signed then.
@@ -133,23 +142,20 @@ impl<E: Send + 'static> Committer<E> {
 fn run<S: Sequencer>(mut log: Log<S>, waiting: &FairQueue<Request<S::Event>>, clock: &dyn Clock) {
     let mut unrecorded = false;
     loop {
-        let mut requests = waiting.try_batch(MAX_BATCH, MAX_BATCH_BYTES);
+        let idle = unrecorded.then_some(IDLE);
+        let Some(requests) = waiting.wait_batch(MAX_BATCH, MAX_BATCH_BYTES, idle) else { break };
         if requests.is_empty() {
-            // Idle: what was signed last is recorded now rather than with the next batch.
-            if std::mem::take(&mut unrecorded)
-                && let Err(error) = log.record_signed()
-            {
+            // What was signed last is recorded now rather than with the next batch.
+            unrecorded = false;
+            if let Err(error) = log.record_signed() {
                 tracing::error!(error = chain(&error), "the log has stopped");
                 return;
             }
-            match waiting.wait_batch(MAX_BATCH, MAX_BATCH_BYTES) {
-                Some(next) => requests = next,
-                None => break,
-            }
+            continue;
         }
         let (events, answers): (Vec<_>, Vec<_>) =
             requests.into_iter().map(|request| (request.event, request.answer)).unzip();
-        match log.commit(events, clock.now()) {
+        match log.enter(events, clock.now()) {
             Ok(results) => {
                 // A caller that has gone away finds its receipt when it retries.
                 answers.into_iter().zip(results).for_each(|(answer, result)| drop(answer.send(result)));

@@ -7,10 +7,40 @@ use std::{
     os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
+    thread::{self, JoinHandle},
 };
 
 pub mod memory;
 pub mod overlay;
+mod syncer;
+
+use syncer::Syncer;
+
+/// A file that is being made beside whoever will need it.
+pub enum Making {
+    /// It is made, or could not be.
+    Done(io::Result<Arc<dyn DiskFile>>),
+    /// A thread makes it.
+    Running(JoinHandle<io::Result<Arc<dyn DiskFile>>>),
+}
+
+impl Making {
+    /// The file, once it is made.
+    ///
+    /// # Errors
+    /// When it could not be made.
+    pub fn finish(self) -> io::Result<Arc<dyn DiskFile>> {
+        match self {
+            Self::Done(made) => made,
+            Self::Running(thread) => {
+                thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread that makes a file failed")))
+            }
+        }
+    }
+}
+
+/// Work that makes a file.
+pub type Make = Box<dyn FnOnce() -> io::Result<Arc<dyn DiskFile>> + Send>;
 
 /// An open file. Reads and writes name their offset, so that readers and the writer need no common cursor.
 pub trait DiskFile: Send + Sync {
@@ -73,6 +103,22 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// When the device fails.
     fn available(&self) -> io::Result<u64>;
+    /// Begins to make a file that will be needed soon. A simulated disk makes it at once, so that a simulation is the
+    /// same each time.
+    fn make_beside(&self, make: Make) -> Making {
+        Making::Done(make())
+    }
+    /// Syncs two sets of files, at the same time where the device can; the first failure is returned, and is final.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn sync_both(&self, first: &[Arc<dyn DiskFile>], second: &[Arc<dyn DiskFile>]) -> io::Result<()> {
+        sync_all(first).and(sync_all(second))
+    }
+}
+
+fn sync_all(files: &[Arc<dyn DiskFile>]) -> io::Result<()> {
+    files.iter().try_for_each(|file| file.sync_data())
 }
 
 /// Reads a whole file.
@@ -117,12 +163,13 @@ pub fn parent(name: &str) -> &str {
 #[derive(Clone, Debug)]
 pub struct OsDisk {
     root: PathBuf,
+    syncer: Arc<Syncer>,
 }
 
 impl OsDisk {
     /// The disk whose names are below `root`.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), syncer: Arc::default() }
     }
 
     /// The directory itself.
@@ -195,5 +242,21 @@ impl Disk for OsDisk {
     fn available(&self) -> io::Result<u64> {
         let found = rustix::fs::statvfs(&self.root)?;
         Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+
+    fn make_beside(&self, make: Make) -> Making {
+        match thread::Builder::new().name("make-file".into()).spawn(make) {
+            Ok(thread) => Making::Running(thread),
+            Err(error) => Making::Done(Err(error)),
+        }
+    }
+
+    fn sync_both(&self, first: &[Arc<dyn DiskFile>], second: &[Arc<dyn DiskFile>]) -> io::Result<()> {
+        if first.is_empty() || second.is_empty() {
+            return sync_all(first).and(sync_all(second));
+        }
+        let other = self.syncer.begin(second.to_vec())?;
+        let one = sync_all(first);
+        one.and(other.recv().unwrap_or_else(|_| Err(io::Error::other("the syncing thread failed"))))
     }
 }

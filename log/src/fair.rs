@@ -4,6 +4,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use liaison_proto::ids::{Lane, OfficeId};
@@ -145,9 +146,10 @@ impl<T> FairQueue<T> {
         Self::batch(&mut self.lock(), most, bytes)
     }
 
-    /// Waits for something; none when the queue was closed and is empty.
+    /// Waits for something, at most so long when a time is given: nothing has come then. None when the queue was closed
+    /// and is empty.
     #[must_use]
-    pub fn wait_batch(&self, most: usize, bytes: usize) -> Option<Vec<T>> {
+    pub fn wait_batch(&self, most: usize, bytes: usize, longest: Option<Duration>) -> Option<Vec<T>> {
         let mut inner = self.lock();
         loop {
             let batch = Self::batch(&mut inner, most, bytes);
@@ -157,7 +159,17 @@ impl<T> FairQueue<T> {
             if inner.closed {
                 return None;
             }
-            inner = self.ready.wait(inner).unwrap_or_else(PoisonError::into_inner);
+            inner = match longest {
+                None => self.ready.wait(inner).unwrap_or_else(PoisonError::into_inner),
+                Some(longest) => {
+                    let (inner, waited) =
+                        self.ready.wait_timeout(inner, longest).unwrap_or_else(PoisonError::into_inner);
+                    if waited.timed_out() && !inner.closed && inner.lanes.iter().all(|lane| lane.count == 0) {
+                        return Some(Vec::new());
+                    }
+                    inner
+                }
+            };
         }
     }
 
@@ -235,7 +247,7 @@ mod tests {
         queue.push(ticket(Lane::Flash, "VN-BLO-LCA"), 1).unwrap();
         queue.close();
         assert_eq!(queue.push(ticket(Lane::Flash, "VN-BLO-LCA"), 2), Err(NotTaken::Closed));
-        assert_eq!(queue.wait_batch(8, 8), Some(vec![1]));
-        assert_eq!(queue.wait_batch(8, 8), None);
+        assert_eq!(queue.wait_batch(8, 8, None), Some(vec![1]));
+        assert_eq!(queue.wait_batch(8, 8, Some(Duration::ZERO)), None);
     }
 }

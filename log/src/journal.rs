@@ -4,7 +4,7 @@ use std::{io, sync::Arc};
 
 use liaison_proto::Bytes;
 
-use crate::disk::DiskFile;
+use crate::disk::{Disk, DiskFile};
 
 pub mod file;
 pub mod frame;
@@ -46,14 +46,18 @@ pub struct Record {
 
 /// Writing a journal. One owner; readers have handles of their own.
 pub trait Journal: Send {
-    /// Writes a record behind the last one and says where. It is durable after the next sync, not before.
+    /// Puts a record behind the last one and says where. It can be read once what is unsynced was taken, and is durable
+    /// after the next sync, not before.
     ///
     /// # Errors
     /// When the device fails or is full. The journal must not be used afterwards.
     fn append(&mut self, kind: u8, payload: &[&[u8]]) -> io::Result<Position>;
 
-    /// The files to sync for everything appended since the last call.
-    fn take_unsynced(&mut self) -> Vec<Arc<dyn DiskFile>>;
+    /// Writes what was appended since the last call, and says which files to sync for it.
+    ///
+    /// # Errors
+    /// When the device fails or is full. The journal must not be used afterwards.
+    fn take_unsynced(&mut self) -> io::Result<Vec<Arc<dyn DiskFile>>>;
 
     /// A handle for readers.
     fn reader(&self) -> Arc<dyn JournalReader>;
@@ -71,26 +75,11 @@ pub trait JournalReader: Send + Sync {
     fn read(&self, position: Position) -> io::Result<Record>;
 }
 
-/// Syncs files; the first failure is returned, and is final.
-///
-/// # Errors
-/// When the device fails.
-fn sync_all(files: &[Arc<dyn DiskFile>]) -> io::Result<()> {
-    files.iter().try_for_each(|file| file.sync_data())
-}
-
-/// Syncs what was appended to two journals, both at the same time; the first failure is returned, and is final.
+/// Writes and syncs what was appended to two journals, both at the same time; the first failure is returned, and is final.
 ///
 /// # Errors
 /// When a device fails.
-pub fn sync_both(first: &mut dyn Journal, second: &mut dyn Journal) -> io::Result<()> {
-    let (first, second) = (first.take_unsynced(), second.take_unsynced());
-    if second.is_empty() {
-        return sync_all(&first);
-    }
-    std::thread::scope(|scope| {
-        let other = scope.spawn(|| sync_all(&second));
-        let one = sync_all(&first);
-        one.and(other.join().unwrap_or_else(|_| Err(io::Error::other("the syncing thread failed"))))
-    })
+pub fn sync_both(disk: &dyn Disk, first: &mut dyn Journal, second: &mut dyn Journal) -> io::Result<()> {
+    let (first, second) = (first.take_unsynced()?, second.take_unsynced()?);
+    disk.sync_both(&first, &second)
 }

@@ -15,6 +15,7 @@ use liaison_proto::{
 use crate::{
     Hash,
     checkpoint::{CheckpointError, CheckpointSigner, VerifiedCheckpoint},
+    commit::Entered,
     journal::{JournalReader, Position},
     proof::TlogProof,
     record::{kind, split_body, split_leaf},
@@ -142,11 +143,32 @@ impl LogReader {
     /// # Errors
     /// `OUT_OF_RANGE`, or `UNAVAILABLE` when leaf or tiles cannot be read intact.
     pub fn receipt(&self, index: LogIndex) -> Result<wire::Receipt, Refusal> {
-        let leaf = self.leaf(index)?;
-        let visible = self.visible();
+        self.receipt_of(&Entered { index, leaf: None })
+    }
+
+    /// The receipt of what was entered, with its proof under the newest checkpoint.
+    ///
+    /// # Errors
+    /// As [`Self::receipt`].
+    pub(crate) fn receipt_of(&self, entered: &Entered) -> Result<wire::Receipt, Refusal> {
+        let index = entered.index;
+        let leaf = entered.leaf.clone().map_or_else(|| self.leaf(index), Ok)?;
+        let checkpoint = self.checkpoint();
+        self.prove(index, leaf, &checkpoint)
+    }
+
+    /// A leaf with its proof under a checkpoint of this log that has it.
+    ///
+    /// # Errors
+    /// As [`Self::receipt`].
+    pub fn receipt_under(&self, index: LogIndex, checkpoint: &VerifiedCheckpoint) -> Result<wire::Receipt, Refusal> {
+        self.prove(index, self.leaf(index)?, checkpoint)
+    }
+
+    fn prove(&self, index: LogIndex, leaf: Bytes, checkpoint: &VerifiedCheckpoint) -> Result<wire::Receipt, Refusal> {
         // The proof is for the checkpoint's size: a tree that has grown since has no signature yet.
-        let hashes = visible.tree.prove_inclusion(visible.checkpoint.size(), index.0).map_err(unavailable)?;
-        let proof = TlogProof { extra: None, index, hashes, checkpoint: visible.checkpoint.note().clone() };
+        let hashes = self.visible().tree.prove_inclusion(checkpoint.size(), index.0).map_err(unavailable)?;
+        let proof = TlogProof { extra: None, index, hashes, checkpoint: checkpoint.note().clone() };
         Ok(wire::Receipt { leaf, proof: proof.encode().into() })
     }
 

@@ -10,7 +10,7 @@ use std::{
 
 use tlog_tiles::{
     Tile,
-    tlog::{self, HASH_SIZE, Hash, HashReader},
+    tlog::{self, HASH_SIZE, Hash, HashReader, node_hash},
 };
 
 use crate::{
@@ -18,18 +18,63 @@ use crate::{
     tiles::{self, WIDTH},
 };
 
-/// Full tiles kept after reading: 8 MiB.
-const CACHED_TILES: usize = 1024;
+/// Full tiles kept with their nodes: 8 MiB.
+const CACHED_TILES: usize = 512;
 const HEIGHT: u8 = 8;
 
-type TileCache = HashMap<(u8, u64), Arc<Vec<u8>>>;
+/// A tile with every node above its hashes that is complete: by height, from left to right.
+#[derive(Clone, Debug, Default)]
+struct Nodes {
+    nodes: [Vec<Hash>; HEIGHT as usize],
+}
+
+impl Nodes {
+    /// The tile's bytes.
+    fn data(&self) -> Vec<u8> {
+        self.nodes[0].iter().flat_map(|hash| hash.0).collect()
+    }
+
+    /// Adds a hash; when it was the last one, the root of the full tile.
+    fn push(&mut self, hash: Hash) -> Option<Hash> {
+        let mut node = hash;
+        for height in 0..self.nodes.len() {
+            self.nodes[height].push(node);
+            let count = self.nodes[height].len();
+            if count % 2 == 1 {
+                return None;
+            }
+            node = node_hash(self.nodes[height][count - 2], node);
+        }
+        Some(node)
+    }
+
+    /// The full tile of these bytes, and its root.
+    fn of(data: &[u8]) -> Option<(Self, Hash)> {
+        let (mut nodes, mut root) = (Self::default(), None);
+        let (hashes, rest) = data.as_chunks::<HASH_SIZE>();
+        if hashes.len() as u64 != WIDTH || !rest.is_empty() {
+            return None;
+        }
+        hashes.iter().for_each(|hash| root = nodes.push(Hash(*hash)));
+        root.map(|root| (nodes, root))
+    }
+
+    /// A node, by its height and its place in the tile.
+    fn node(&self, height: u8, place: u64) -> Option<Hash> {
+        self.nodes.get(usize::from(height))?.get(usize::try_from(place).ok()?).copied()
+    }
+}
+
+type TileCache = HashMap<(u8, u64), Arc<Nodes>>;
 
 /// A tree of leaf hashes.
 pub struct Tree {
     disk: Arc<dyn Disk>,
     size: u64,
-    /// Per tile level, the hashes behind the last full tile.
-    edges: Vec<Vec<Hash>>,
+    /// Per tile level, the tile that is not full yet.
+    edges: Vec<Arc<Nodes>>,
+    /// Per tile level, the tile that became full last, with its number: receipts may still ask for it.
+    last: Vec<(u64, Arc<Nodes>)>,
     cache: Mutex<TileCache>,
 }
 
@@ -37,14 +82,15 @@ impl Tree {
     /// The empty tree whose full tiles are kept on `disk`.
     #[must_use]
     pub fn new(disk: Arc<dyn Disk>) -> Self {
-        Self { disk, size: 0, edges: Vec::new(), cache: Mutex::default() }
+        Self { disk, size: 0, edges: Vec::new(), last: Vec::new(), cache: Mutex::default() }
     }
 
     /// The same tree, to try what further leaves would make of it: nothing is written.
     #[must_use]
     pub fn trial(&self) -> Self {
         let disk = Arc::new(OverlayDisk::new(Arc::clone(&self.disk)));
-        Self { disk, size: self.size, edges: self.edges.clone(), cache: Mutex::default() }
+        let (edges, last) = (self.edges.clone(), self.last.clone());
+        Self { disk, size: self.size, edges, last, cache: Mutex::default() }
     }
 
     /// Number of leaves.
@@ -62,16 +108,17 @@ impl Tree {
         for level in 0_u8.. {
             let index = usize::from(level);
             if self.edges.len() == index {
-                self.edges.push(Vec::with_capacity(256));
+                self.edges.push(Arc::default());
             }
-            self.edges[index].push(hash);
-            if (self.edges[index].len() as u64) < WIDTH {
-                break;
-            }
-            let data = concat(&std::mem::take(&mut self.edges[index]));
+            let Some(root) = Arc::make_mut(&mut self.edges[index]).push(hash) else { break };
+            let full = std::mem::take(&mut self.edges[index]);
             let number = (self.size >> (u32::from(HEIGHT) * u32::from(level))) / WIDTH;
-            self.write_tile(level, number, &data)?;
-            hash = Tile::subtree_hash(&data);
+            self.write_tile(level, number, &full.data())?;
+            match self.last.get_mut(index) {
+                Some(last) => *last = (number, full),
+                None => self.last.push((number, full)),
+            }
+            hash = root;
         }
         self.size += 1;
         Ok(())
@@ -134,7 +181,7 @@ impl Tree {
         if width == 0 || width > tiles::width(self.size, level, index) {
             return Err(tlog::Error::IndexesNotInTree);
         }
-        let data = self.tile_data(level, index)?;
+        let data = self.nodes(level, index)?.data();
         data.get(..width as usize * HASH_SIZE).map(<[u8]>::to_vec).ok_or(tlog::Error::InvalidTile)
     }
 
@@ -142,32 +189,40 @@ impl Tree {
         if size > self.size { Err(tlog::Error::IndexesNotInTree) } else { Ok(()) }
     }
 
-    fn tile_data(&self, level: u8, index: u64) -> Result<Arc<Vec<u8>>, tlog::Error> {
-        let full = self.size.checked_shr(u32::from(HEIGHT) * (u32::from(level) + 1)).unwrap_or(0);
+    /// Number of full tiles of a level.
+    fn full_tiles(&self, level: u8) -> u64 {
+        self.size.checked_shr(u32::from(HEIGHT) * (u32::from(level) + 1)).unwrap_or(0)
+    }
+
+    fn nodes(&self, level: u8, index: u64) -> Result<Arc<Nodes>, tlog::Error> {
+        let full = self.full_tiles(level);
         if index >= full {
             let edge = self.edges.get(usize::from(level)).filter(|_| index == full);
-            return edge.map(|hashes| Arc::new(concat(hashes))).ok_or(tlog::Error::IndexesNotInTree);
+            return edge.cloned().ok_or(tlog::Error::IndexesNotInTree);
         }
-        if let Some(data) = self.lock().get(&(level, index)) {
-            return Ok(Arc::clone(data));
+        if let Some((_, nodes)) = self.last.get(usize::from(level)).filter(|(number, _)| *number == index) {
+            return Ok(Arc::clone(nodes));
+        }
+        if let Some(nodes) = self.lock().get(&(level, index)) {
+            return Ok(Arc::clone(nodes));
         }
         let path = tiles::tile_path(level, index, 256);
         let data = read_file(self.disk.as_ref(), &path, WIDTH * HASH_SIZE as u64)
             .map_err(|e| tlog::Error::InvalidInput(format!("tile {path}: {e}")))?;
         // The hash of a full tile stands in the tile above, which is checked in its turn up to the edge in memory.
-        let above = self.tile_data(level + 1, index / WIDTH)?;
-        let start = usize::try_from(index % WIDTH).unwrap_or(0) * HASH_SIZE;
-        let expected = above.get(start..start + HASH_SIZE);
-        if data.len() as u64 != WIDTH * HASH_SIZE as u64 || expected != Some(&Tile::subtree_hash(&data).0[..]) {
-            return Err(tlog::Error::InvalidInput(format!("tile {path} is damaged")));
+        let expected = self.nodes(level + 1, index / WIDTH)?.node(0, index % WIDTH);
+        match Nodes::of(&data) {
+            Some((nodes, root)) if Some(root) == expected => {
+                let nodes = Arc::new(nodes);
+                let mut cache = self.lock();
+                if cache.len() >= CACHED_TILES {
+                    cache.clear();
+                }
+                cache.insert((level, index), Arc::clone(&nodes));
+                Ok(nodes)
+            }
+            _ => Err(tlog::Error::InvalidInput(format!("tile {path} is damaged"))),
         }
-        let data = Arc::new(data);
-        let mut cache = self.lock();
-        if cache.len() >= CACHED_TILES {
-            cache.clear();
-        }
-        cache.insert((level, index), Arc::clone(&data));
-        Ok(data)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, TileCache> {
@@ -179,13 +234,12 @@ impl HashReader for Tree {
     fn read_hashes(&self, indexes: &[u64]) -> Result<Vec<Hash>, tlog::Error> {
         let read = |&index: &u64| {
             let tile = Tile::from_index(HEIGHT, index);
-            let data = self.tile_data(tile.level(), tile.level_index())?;
-            tile.hash_at_index(&data, index)
+            let (level, number) = tlog::split_stored_hash_index(index);
+            let height = level - tile.level() * HEIGHT;
+            let place = number - (tile.level_index() << (HEIGHT - height));
+            let nodes = self.nodes(tile.level(), tile.level_index())?;
+            nodes.node(height, place).ok_or(tlog::Error::IndexesNotInTree)
         };
         indexes.iter().map(read).collect()
     }
-}
-
-fn concat(hashes: &[Hash]) -> Vec<u8> {
-    hashes.iter().flat_map(|hash| hash.0).collect()
 }

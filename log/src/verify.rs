@@ -50,11 +50,22 @@ pub struct VerifiedReceipt {
 /// # Errors
 /// [`ReceiptError`].
 pub fn verify_receipt(receipt: &wire::Receipt, log: &LogIdentity) -> Result<VerifiedReceipt, ReceiptError> {
+    verify_receipt_by(receipt, |note| VerifiedCheckpoint::verify(note, log))
+}
+
+/// Verifies a receipt whose checkpoint `verify` judges: it may have verified the very same bytes before.
+///
+/// # Errors
+/// [`ReceiptError`].
+pub fn verify_receipt_by(
+    receipt: &wire::Receipt,
+    verify: impl FnOnce(&Bytes) -> Result<VerifiedCheckpoint, CheckpointError>,
+) -> Result<VerifiedReceipt, ReceiptError> {
     if receipt.leaf.len() > limits::LEAF_BYTES {
         return Err(ReceiptError::Malformed);
     }
     let proof = TlogProof::parse(&receipt.proof).map_err(|_| ReceiptError::Malformed)?;
-    let checkpoint = VerifiedCheckpoint::verify(&proof.checkpoint, log).map_err(ReceiptError::Checkpoint)?;
+    let checkpoint = verify(&proof.checkpoint).map_err(ReceiptError::Checkpoint)?;
     if proof.index.0 >= checkpoint.size() {
         return Err(ReceiptError::Inclusion);
     }

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use liaison_log::{
     leaf::{Event, ExchangeLeaf, Statement, payload_type},
     remote::within,
@@ -39,21 +40,43 @@ pub async fn run(link: Link, lane: Lane, signer: Signer) -> Result<(), StoreErro
     let mut given_up: Vec<Pending> = Vec::new();
     loop {
         changes.mark_unchanged();
-        let next = {
-            let state = link.store.state();
-            let lane_only = state.to_state.range((lane, LogIndex(0), 0, MessageId::LOWEST)..);
-            lane_only.take_while(|(of, ..)| *of == lane).find(|pending| !given_up.contains(pending)).copied()
-        };
-        let Some(pending) = next else {
+        let next = next(&link, lane, &given_up);
+        if next.is_empty() {
             changes.changed().await.map_err(|_| StoreError::Stopped)?;
             continue;
-        };
-        match send(&link, pending, &signer).await? {
-            Sent::Receipted => backoff.reset(),
-            Sent::Refused => given_up.push(pending),
-            Sent::Later => tokio::time::sleep(backoff.pause(link.entropy.as_ref())).await,
+        }
+        let mut later = false;
+        let sent = join_all(next.iter().map(|pending| send(&link, *pending, &signer))).await;
+        for (pending, sent) in next.into_iter().zip(sent) {
+            match sent? {
+                Sent::Receipted => backoff.reset(),
+                Sent::Refused => given_up.push(pending),
+                Sent::Later => later = true,
+            }
+        }
+        if later {
+            tokio::time::sleep(backoff.pause(link.entropy.as_ref())).await;
         }
     }
+}
+
+/// Statements that are under way together at most.
+const TOGETHER: usize = 16;
+
+/// What is stated next. One statement a message: RETRIEVED is entered behind DELIVERED.
+fn next(link: &Link, lane: Lane, given_up: &[Pending]) -> Vec<Pending> {
+    let state = link.store.state();
+    let lane_only = state.to_state.range((lane, LogIndex(0), 0, MessageId::LOWEST)..);
+    let mut next: Vec<Pending> = Vec::new();
+    for pending in lane_only.take_while(|(of, ..)| *of == lane).filter(|pending| !given_up.contains(pending)) {
+        if next.len() == TOGETHER {
+            break;
+        }
+        if next.iter().all(|(.., id)| *id != pending.3) {
+            next.push(*pending);
+        }
+    }
+    next
 }
 
 /// The keys that statements are signed with.

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::FutureExt as _;
 use liaison_log::{
     leaf::{Event, ExchangeLeaf},
     remote::{RemoteLog, within},
@@ -50,10 +51,31 @@ pub async fn run(link: Link, directory: Arc<DirectoryReplica>, source: RemoteLog
                     }
                 };
                 let Ok(Some(item)) = item else { break };
-                match take(&link, &directory, &source, item).await? {
-                    Taken::Kept => backoff.reset(),
-                    Taken::PassedOver(index) => passed = passed.max(LogIndex(index.0.saturating_add(1))),
-                    Taken::Later => break,
+                // What has come besides is kept together.
+                let mut items = vec![item];
+                while items.len() < TOGETHER
+                    && let Some(Ok(Some(more))) = stream.message().now_or_never()
+                {
+                    items.push(more);
+                }
+                let (mut records, mut later) = (Vec::new(), false);
+                for item in items {
+                    match take(&link, &directory, &source, item).await? {
+                        Taken::New(record) => records.push(NodeRecord::Evidence(record).into()),
+                        Taken::Kept => backoff.reset(),
+                        Taken::PassedOver(index) => passed = passed.max(LogIndex(index.0.saturating_add(1))),
+                        Taken::Later => {
+                            later = true;
+                            break;
+                        }
+                    }
+                }
+                if !records.is_empty() {
+                    link.store.write(records).await?;
+                    backoff.reset();
+                }
+                if later {
+                    break;
                 }
             }
         }
@@ -61,7 +83,13 @@ pub async fn run(link: Link, directory: Arc<DirectoryReplica>, source: RemoteLog
     }
 }
 
+/// Items that are kept together at most.
+const TOGETHER: usize = 32;
+
 enum Taken {
+    /// To be kept.
+    New(Evidence),
+    /// It is here already.
     Kept,
     PassedOver(LogIndex),
     Later,
@@ -107,8 +135,7 @@ async fn take(
         link.alarm(format!("entry {} does not verify: {}", verified.index, chain(&error)), receipt.leaf).await?;
         return Ok(Taken::PassedOver(verified.index));
     }
-    link.store.write(vec![NodeRecord::Evidence(Evidence { receipt: Some(receipt), wrap }).into()]).await?;
-    Ok(Taken::Kept)
+    Ok(Taken::New(Evidence { receipt: Some(receipt), wrap }))
 }
 
 enum Concern {

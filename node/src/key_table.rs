@@ -131,15 +131,13 @@ impl KeyTable {
         Ok(Self { table: Mutex::new(table), failed: watch::Sender::new(false) })
     }
 
-    /// Keeps a message's content key, durably.
+    /// Keeps the content keys of messages, each with its thread and its own id, durably.
     ///
     /// # Errors
     /// [`KeyTableError`].
     pub fn put(
         &self,
-        thread: MessageId,
-        message: MessageId,
-        key: &ContentKey,
+        keys: &[(MessageId, MessageId, &ContentKey)],
         storage: &StorageKey,
         entropy: &dyn Entropy,
     ) -> Result<(), KeyTableError> {
@@ -147,7 +145,7 @@ impl KeyTable {
         if std::mem::replace(&mut table.poisoned, true) {
             return Err(io::Error::other("the key table stopped after a failure; restart the node").into());
         }
-        let put = Self::put_locked(&mut table, thread, message, key, storage, entropy);
+        let put = Self::put_locked(&mut table, keys, storage, entropy);
         table.poisoned = matches!(put, Err(KeyTableError::Io(_)));
         self.failed.send_replace(table.poisoned);
         put
@@ -161,25 +159,28 @@ impl KeyTable {
 
     fn put_locked(
         table: &mut Table,
-        thread: MessageId,
-        message: MessageId,
-        key: &ContentKey,
+        keys: &[(MessageId, MessageId, &ContentKey)],
         storage: &StorageKey,
         entropy: &dyn Entropy,
     ) -> Result<(), KeyTableError> {
         if table.retired.contains(&sha256(&[&storage.key])) {
             return Err(KeyTableError::Retired);
         }
-        let thread_key = match open_thread(table, thread, storage) {
-            Ok(key) => key,
-            Err(KeyTableError::Missing) => {
-                let key = Zeroizing::new(random(entropy));
-                write(table, Kind::Thread, thread, &key, &storage.key, entropy)?;
-                key
-            }
-            Err(error) => return Err(error),
-        };
-        write(table, Kind::Message, message, key.as_bytes(), &thread_key, entropy)?;
+        if keys.is_empty() {
+            return Ok(());
+        }
+        for (thread, message, key) in keys {
+            let thread_key = match open_thread(table, *thread, storage) {
+                Ok(key) => key,
+                Err(KeyTableError::Missing) => {
+                    let key = Zeroizing::new(random(entropy));
+                    write(table, Kind::Thread, *thread, &key, &storage.key, entropy)?;
+                    key
+                }
+                Err(error) => return Err(error),
+            };
+            write(table, Kind::Message, *message, key.as_bytes(), &thread_key, entropy)?;
+        }
         Ok(table.file.sync_data()?)
     }
 

@@ -291,7 +291,7 @@ impl Keystore {
         // Names of destroyed keys stay: the directory still shows them as this office's.
         let mut encryption: Vec<[u8; 32]> = before.as_ref().map(|before| before.encryption.clone()).unwrap_or_default();
         for own in &keys.decryption {
-            let name = own.key.public()?.sha256();
+            let name = own.key.public().sha256();
             if !encryption.contains(&name) {
                 encryption.push(name);
             }

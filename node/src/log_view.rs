@@ -1,8 +1,11 @@
 //! The node's view of the exchange log: every checkpoint it is shown must be of one append-only log.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use liaison_link::charter_files::{CharterFileError, Charters};
@@ -10,7 +13,7 @@ use liaison_log::{
     checkpoint::{CheckpointError, VerifiedCheckpoint, claimed},
     remote::RemoteLog,
     succession::End,
-    verify::{Inconsistent, ReceiptError, VerifiedReceipt, verify_consistency, verify_receipt},
+    verify::{Inconsistent, ReceiptError, VerifiedReceipt, verify_consistency, verify_receipt_by},
 };
 use liaison_proto::{
     Bytes,
@@ -67,6 +70,9 @@ fn is_unknown_key(error: &ReceiptError) -> bool {
     matches!(error, ReceiptError::Checkpoint(CheckpointError::Signature | CheckpointError::Origin))
 }
 
+/// Checkpoints that are remembered: receipts that come together are under the same few.
+const SEEN: usize = 32;
+
 /// The newest checkpoint that was verified, and how others compare with it.
 pub struct LogView {
     charters: Charters,
@@ -75,6 +81,10 @@ pub struct LogView {
     store: Store,
     clock: Arc<dyn Clock>,
     newest: Mutex<Option<VerifiedCheckpoint>>,
+    /// Whose turn it is to ask the broker how checkpoints compare, per lane.
+    asking: [Mutex<()>; 3],
+    /// Verified, and of one log with the newest: these are believed again without asking.
+    seen: std::sync::Mutex<VecDeque<VerifiedCheckpoint>>,
     seen_size: AtomicU64,
     /// Number of the newest charter whose end of the log, if it has one, was followed.
     settled: AtomicU64,
@@ -90,7 +100,8 @@ impl LogView {
         let newest = kept.and_then(|note| VerifiedCheckpoint::verify(&note, charters.get().exchange_log()).ok());
         let seen_size = AtomicU64::new(newest.as_ref().map_or(0, VerifiedCheckpoint::size));
         let (newest, settled, ends) = (Mutex::new(newest), AtomicU64::new(0), watch::Sender::new(0));
-        Self { charters, sources, store, clock, newest, seen_size, settled, ends }
+        let (asking, seen) = (Default::default(), Default::default());
+        Self { charters, sources, store, clock, newest, asking, seen, seen_size, settled, ends }
     }
 
     /// Tells when the log was closed and its successor is followed.
@@ -143,6 +154,7 @@ impl LogView {
             self.store.write(vec![NodeRecord::Succeeded(succeeded).into(), NodeRecord::Alarm(alarm).into()]).await?;
             self.seen_size.store(checkpoint.as_ref().map_or(0, VerifiedCheckpoint::size), Ordering::SeqCst);
             *newest = checkpoint;
+            self.seen().clear();
             self.ends.send_modify(|ends| *ends += 1);
         }
         self.settled.store(charter.number(), Ordering::SeqCst);
@@ -215,7 +227,11 @@ impl LogView {
     /// # Errors
     /// [`ViewError`].
     pub async fn verify(&self, receipt: &wire::Receipt, lane: Lane) -> Result<VerifiedReceipt, ViewError> {
-        let verified = self.under_its_key(lane, |log| verify_receipt(receipt, log)).await?;
+        let verify = |note: &Bytes, log: &LogIdentity| match self.seen().iter().find(|seen| seen.note() == note) {
+            Some(seen) => Ok(seen.clone()),
+            None => VerifiedCheckpoint::verify(note, log),
+        };
+        let verified = self.under_its_key(lane, |log| verify_receipt_by(receipt, |note| verify(note, log))).await?;
         self.extend(&verified.checkpoint, lane).await?;
         Ok(verified)
     }
@@ -225,12 +241,18 @@ impl LogView {
     /// # Errors
     /// [`ViewError`].
     pub async fn extend(&self, shown: &VerifiedCheckpoint, lane: Lane) -> Result<(), ViewError> {
+        // Of what comes together on a lane, one asks the broker.
+        let _asking = self.asking[lane as usize].lock().await;
         loop {
-            // The lock is not held while the broker is asked: one that does not answer holds up nobody else.
+            if self.seen().contains(shown) {
+                return Ok(());
+            }
+            // The lock is not held while the broker is asked: one that does not answer holds up no other lane.
             let known = self.newest.lock().await.clone();
             if let Some(known) = &known {
                 self.compare(known, shown, lane).await?;
                 if shown.size() <= known.size() {
+                    self.remember(shown);
                     return Ok(());
                 }
             }
@@ -276,6 +298,19 @@ impl LogView {
         self.store.write(vec![record.into()]).await?;
         self.seen_size.store(shown.size(), Ordering::SeqCst);
         *newest = Some(shown.clone());
+        self.remember(shown);
         Ok(())
+    }
+
+    fn seen(&self) -> MutexGuard<'_, VecDeque<VerifiedCheckpoint>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remember(&self, consistent: &VerifiedCheckpoint) {
+        let mut seen = self.seen();
+        if seen.len() >= SEEN {
+            seen.pop_front();
+        }
+        seen.push_back(consistent.clone());
     }
 }

@@ -1,7 +1,7 @@
 //! Opening: an unlocked office unwraps what arrived, verifies who wrote it, keeps the content key and states RETRIEVED,
 //! or CANNOT_OPEN with the reason.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use liaison_casework::content::Content;
 use liaison_log::{
@@ -111,11 +111,24 @@ fn unwrap(
             (wrap, &commitment.key_sha256[..])
         }
     };
-    let named = |own: &&OwnKey| own.key.public().is_ok_and(|public| public.sha256()[..] == *key_sha256);
+    let named = |own: &&OwnKey| own.key.public().sha256()[..] == *key_sha256;
     let key = keys.decryption.iter().find(named).ok_or(CannotOpenReason::NoKey)?;
     let header = envelope.header();
     ContentKey::unwrap(header.core_bytes(), header.core().message_id, &key.key, wrap)
         .map_err(|_| CannotOpenReason::Seal)
+}
+
+/// Messages that are opened before what is stated about them is written, together.
+const TOGETHER: usize = 16;
+/// When what could not be kept is tried again.
+const KEEP_AGAIN: Duration = Duration::from_millis(200);
+
+/// A message that was opened, or found not to open.
+struct Examined {
+    id: MessageId,
+    thread: MessageId,
+    key: Option<ContentKey>,
+    records: Vec<NodeRecord>,
 }
 
 impl Opener {
@@ -132,12 +145,9 @@ impl Opener {
                 stuck.clear();
             }
             unlocks.mark_unchanged();
-            let next = {
-                let state = self.link.store.state();
-                state.to_open.iter().map(|(_, id)| *id).find(|id| !stuck.contains(id))
-            };
-            let ready = next.zip(self.vault.office().ok());
-            let Some((id, keys)) = ready else {
+            let next = self.next(&stuck);
+            let ready = self.vault.office().ok().filter(|_| !next.is_empty());
+            let Some(keys) = ready else {
                 tokio::select! {
                     changed = arrivals.changed() => changed.map_err(|_| StoreError::Stopped)?,
                     changed = unlocks.changed() => {
@@ -147,20 +157,71 @@ impl Opener {
                 }
                 continue;
             };
-            match self.open(id, &keys).await {
+            let mut examined = Vec::new();
+            for id in next {
+                // Opening costs a third of a millisecond: whoever waits for this thread gets a turn in between.
+                tokio::task::yield_now().await;
+                match self.examine(id, &keys) {
+                    Ok(found) => examined.extend(found),
+                    // One message's trouble must not hold up the others; it is tried again at the next unlocking.
+                    Err(error) => {
+                        let what = format!("message {id} cannot be opened: {}", chain(&error));
+                        self.link.alarm(what, Bytes::new()).await?;
+                        stuck.push(id);
+                    }
+                }
+            }
+            match self.keep(&examined, &keys).await {
                 Ok(()) => {}
                 Err(OpenFailed::Store(error)) => return Err(error),
-                // One message's trouble must not hold up the others; it is tried again at the next unlocking.
-                Err(error) => {
-                    self.link.alarm(format!("message {id} cannot be opened: {}", chain(&error)), Bytes::new()).await?;
-                    stuck.push(id);
-                }
+                // It is opened again by the new keys.
+                Err(OpenFailed::Key(KeyTableError::Retired)) => tokio::time::sleep(KEEP_AGAIN).await,
+                Err(_) => self.keep_singly(examined, &keys, &mut stuck).await?,
             }
         }
     }
 
-    async fn open(&self, id: MessageId, keys: &OfficeKeys) -> Result<(), OpenFailed> {
-        let Some(incoming) = self.link.store.state().incoming.get(&id).cloned() else { return Ok(()) };
+    /// What is to be opened next, together: of the most urgent lane.
+    fn next(&self, stuck: &[MessageId]) -> Vec<MessageId> {
+        let state = self.link.store.state();
+        let mut waiting = state.to_open.iter().filter(|(_, id)| !stuck.contains(id)).peekable();
+        let lane = waiting.peek().map(|(lane, _)| *lane);
+        waiting.take_while(|(of, _)| Some(*of) == lane).take(TOGETHER).map(|(_, id)| *id).collect()
+    }
+
+    /// Keeps the keys of what was opened, then what is stated about it.
+    async fn keep(&self, examined: &[Examined], keys: &OfficeKeys) -> Result<(), OpenFailed> {
+        let opened: Vec<_> = examined.iter().filter_map(|e| Some((e.thread, e.id, e.key.as_ref()?))).collect();
+        self.key_table.put(&opened, &keys.storage, self.link.entropy.as_ref())?;
+        let records = examined.iter().flat_map(|examined| examined.records.clone()).map(Into::into);
+        self.link.store.write(records.collect()).await?;
+        Ok(())
+    }
+
+    /// One of several could not be kept: the others are.
+    async fn keep_singly(
+        &self,
+        examined: Vec<Examined>,
+        keys: &OfficeKeys,
+        stuck: &mut Vec<MessageId>,
+    ) -> Result<(), StoreError> {
+        for one in examined {
+            match self.keep(std::slice::from_ref(&one), keys).await {
+                Ok(()) => {}
+                Err(OpenFailed::Store(error)) => return Err(error),
+                Err(error) => {
+                    let what = format!("message {} cannot be opened: {}", one.id, chain(&error));
+                    self.link.alarm(what, Bytes::new()).await?;
+                    stuck.push(one.id);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens a message, and says what is to be kept and stated about it; none when it is gone.
+    fn examine(&self, id: MessageId, keys: &OfficeKeys) -> Result<Option<Examined>, OpenFailed> {
+        let Some(incoming) = self.link.store.state().incoming.get(&id).cloned() else { return Ok(None) };
         let (envelope, signing_keys) = self.envelope(&incoming)?;
         let content_key = unwrap(&envelope, self.office, incoming.rewrap.as_ref(), keys);
         let opened = content_key.and_then(|key| {
@@ -172,19 +233,17 @@ impl Opener {
             read_plaintext(&plaintext, &envelope, &signing_keys).map(|opened| (key, opened))
         });
         let mut gossip = None;
-        let (kind, reason) = match opened {
+        let (kind, reason, key) = match opened {
             Ok((key, opened)) => {
                 let note = opened.content.gossip().checkpoint.clone();
                 if (1..=checkpoint::MAX_BYTES).contains(&note.len()) {
                     gossip = Some(NodeRecord::Gossip(Gossip { note, compared: false }));
                 }
-                let thread = incoming.header.core().thread_id;
-                self.key_table.put(thread, id, &key, &keys.storage, self.link.entropy.as_ref())?;
-                (StatementKind::Retrieved, CannotOpenReason::Unspecified)
+                (StatementKind::Retrieved, CannotOpenReason::Unspecified, Some(key))
             }
             Err(reason) => {
                 tracing::warn!(message = %id, ?reason, "a message could not be opened");
-                (StatementKind::CannotOpen, reason)
+                (StatementKind::CannotOpen, reason, None)
             }
         };
         let statement = Statement {
@@ -203,8 +262,8 @@ impl Opener {
             kind: kind.into(),
             attested: Some(wire::Attested { statement, signature }),
         });
-        self.link.store.write(gossip.into_iter().chain([record]).map(Into::into).collect()).await?;
-        Ok(())
+        let (thread, records) = (incoming.header.core().thread_id, gossip.into_iter().chain([record]).collect());
+        Ok(Some(Examined { id, thread, key, records }))
     }
 
     fn envelope(&self, incoming: &Incoming) -> Result<(SignedEnvelope, KeyRing), OpenFailed> {

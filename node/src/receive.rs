@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{FutureExt as _, future::join_all};
 use liaison_log::{
     leaf::{Event, ExchangeLeaf, Statement},
     remote::{RemoteLog, within},
@@ -36,6 +37,8 @@ use crate::{
 
 /// Deliveries under way on a lane: enough to fill a link, few enough that a restart repeats little.
 const CREDIT: u32 = 32;
+/// Deliveries that are taken together at most.
+const TOGETHER: usize = 16;
 /// Messages without a receipt that are kept at most: a cheating broker must not fill the disk.
 const MOST_UNPROVEN: usize = 4_096;
 /// How long the broker may take to begin a stream.
@@ -148,13 +151,28 @@ impl Receiver {
                 let mut taken = 0;
                 let mut stream = stream.into_inner();
                 while let Ok(Some(delivery)) = stream.message().await {
-                    match self.take_or_report(delivery, lane).await? {
-                        Kept::Yes => backoff.reset(),
-                        Kept::Reported => {}
-                        Kept::Later => break,
+                    // What has come besides is taken together, and made durable at once.
+                    let mut deliveries = vec![delivery];
+                    while deliveries.len() < TOGETHER
+                        && let Some(Ok(Some(more))) = stream.message().now_or_never()
+                    {
+                        deliveries.push(more);
+                    }
+                    let taking = deliveries.into_iter().map(|delivery| self.take_or_report(delivery, lane));
+                    let (mut later, mut count) = (false, 0);
+                    for kept in join_all(taking).await {
+                        match kept? {
+                            Kept::Yes => backoff.reset(),
+                            Kept::Reported => {}
+                            Kept::Later => later = true,
+                        }
+                        count += 1;
+                    }
+                    if later {
+                        break;
                     }
                     // Credit comes back once a delivery is durable: a slow disk slows the broker down.
-                    taken += 1;
+                    taken += count;
                     if taken >= CREDIT / 2 {
                         let more = wire::ReceiveRequest { lane: lane.to_wire().into(), credit: taken };
                         if credit.send(more).await.is_err() {

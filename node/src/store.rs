@@ -373,7 +373,7 @@ impl Writer {
     fn mark(&mut self) -> io::Result<()> {
         if std::mem::take(&mut self.unmarked) {
             self.append_mark()?;
-            sync_both(&mut self.records, &mut self.bodies)?;
+            sync_both(self.disk.as_ref(), &mut self.records, &mut self.bodies)?;
         }
         Ok(())
     }
@@ -419,7 +419,7 @@ impl Writer {
             }
             answers.push((done, true));
         }
-        sync_both(&mut self.records, &mut self.bodies)?;
+        sync_both(self.disk.as_ref(), &mut self.records, &mut self.bodies)?;
         self.unmarked = true;
         {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);

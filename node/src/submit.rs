@@ -2,10 +2,11 @@
 //! lane, until the broker has receipted or finally refused it.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use liaison_log::{
     exchange::withdraws,
     leaf::{Event, ExchangeLeaf},
@@ -15,7 +16,7 @@ use liaison_proto::{
     Bytes,
     evidence::is_signed_refusal,
     header::Header,
-    ids::{Lane, MessageId},
+    ids::{Channel, Lane, MessageId},
     refusal::{Refusal, RefusalCode},
     wire::{self, submit_answer::Answer},
 };
@@ -28,7 +29,7 @@ use crate::{
     record::{HeldByBroker, NodeRecord, Receipted, Refused},
     retry::Backoff,
     state::Submission,
-    store::StoreError,
+    store::{StoreError, Write},
 };
 
 /// How long the largest message may take: 1.2 MB at 64 kbit/s and as much again.
@@ -78,6 +79,14 @@ struct Sent {
     envelope: wire::Envelope,
     /// When it must be answered.
     until: Instant,
+}
+
+/// What receipts that came together add to the store.
+#[derive(Default)]
+struct Kept {
+    records: Vec<Write>,
+    /// Numbers that they gave.
+    numbers: HashSet<(Channel, u64)>,
 }
 
 impl Submitter {
@@ -195,11 +204,23 @@ impl Submitter {
             let until = under_way.front().map(|sent| sent.until);
             tokio::select! {
                 answer = answer(&mut answers, until) => {
-                    let Some((answer, sent)) = answer.zip(under_way.pop_front()) else { return Ok(progress) };
-                    if self.settle(sent, answer).await? {
-                        progress = true;
-                    } else {
-                        closing = true;
+                    let Some(answered) = answer.zip(under_way.pop_front()) else { return Ok(progress) };
+                    // What has come besides is kept together.
+                    let mut answered = vec![answered];
+                    while let Some(Ok(Some(more))) = answers.message().now_or_never() {
+                        let Some(more) = more.answer.zip(under_way.pop_front()) else { return Ok(progress) };
+                        answered.push(more);
+                    }
+                    let mut kept = Kept::default();
+                    for (answer, sent) in answered {
+                        if self.settle(sent, answer, &mut kept).await? {
+                            progress = true;
+                        } else {
+                            closing = true;
+                        }
+                    }
+                    if !kept.records.is_empty() {
+                        self.link.store.write(kept.records).await?;
                     }
                 }
                 waited = self.wait(&mut changes) => waited?,
@@ -229,7 +250,7 @@ impl Submitter {
     }
 
     /// Keeps what an answer says; false when it is to be asked again later.
-    async fn settle(&mut self, sent: Sent, answer: Answer) -> Result<bool, StoreError> {
+    async fn settle(&mut self, sent: Sent, answer: Answer, kept: &mut Kept) -> Result<bool, StoreError> {
         let Sent { id, envelope, .. } = sent;
         let receipt = match answer {
             Answer::Refusal(refusal) => return self.refused(id, &envelope, refusal).await,
@@ -238,11 +259,11 @@ impl Submitter {
         match self.link.view.verify(&receipt, self.lane).await {
             Ok(verified) if is_receipt_for(&verified.leaf, &envelope) => {
                 self.held.remove(&id);
-                check_numbers(&self.link, &verified.leaf).await?;
+                check_numbers(&self.link, &verified.leaf, &mut kept.numbers).await?;
                 let message_id = Bytes::copy_from_slice(id.as_bytes());
                 let at_ms = self.link.clock.now().0;
                 let record = NodeRecord::Receipted(Receipted { message_id, receipt: Some(receipt), at_ms });
-                self.link.store.write(vec![record.into()]).await?;
+                kept.records.push(record.into());
                 Ok(true)
             }
             Ok(_) => {
@@ -353,13 +374,13 @@ pub(crate) fn is_receipt_for(leaf: &Bytes, envelope: &wire::Envelope) -> bool {
 }
 
 /// No number is given twice; one that is skipped is filled by a retry under way, or told later.
-async fn check_numbers(link: &Link, leaf: &Bytes) -> Result<(), StoreError> {
+async fn check_numbers(link: &Link, leaf: &Bytes, before: &mut HashSet<(Channel, u64)>) -> Result<(), StoreError> {
     let Ok(Event::Accepted { header, numbers, .. }) = ExchangeLeaf::parse(leaf).map(|leaf| leaf.event) else {
         return Ok(());
     };
     for (channel, &number) in header.core().channels().zip(&numbers) {
         let again = link.store.state().sent_numbers.get(&channel).is_some_and(|sent| sent.has(number));
-        if again || number == 0 {
+        if again || number == 0 || !before.insert((channel, number)) {
             let what = format!(
                 "number {number} was given on {} -> {} {:?} a second time",
                 channel.from, channel.to, channel.lane

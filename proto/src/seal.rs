@@ -131,8 +131,9 @@ impl fmt::Debug for EncryptionKey {
 /// A private encryption key. Wiped when dropped; never printed.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct DecryptionKey {
+    /// Kept because making it costs as much as opening a wrap.
     #[zeroize(skip)]
-    suite: Suite,
+    public: EncryptionKey,
     secret: Vec<u8>,
 }
 
@@ -148,7 +149,8 @@ impl DecryptionKey {
             Suite::X25519 => pair::<X25519HkdfSha256>(entropy),
             Suite::XWing => pair::<XWing>(entropy),
         };
-        (Self { suite, secret }, EncryptionKey { suite, bytes })
+        let public = EncryptionKey { suite, bytes };
+        (Self { public: public.clone(), secret }, public)
     }
 
     /// Parses the secret bytes of a key file.
@@ -156,30 +158,27 @@ impl DecryptionKey {
     /// # Errors
     /// [`SealError::MalformedKey`].
     pub fn parse(suite: Suite, secret: &[u8]) -> Result<Self, SealError> {
-        let key = Self { suite, secret: secret.to_vec() };
-        key.public().map(|_| key)
-    }
-
-    /// The public half.
-    ///
-    /// # Errors
-    /// [`SealError::MalformedKey`] when the secret is not of its suite.
-    pub fn public(&self) -> Result<EncryptionKey, SealError> {
         fn public<K: Kem>(secret: &[u8]) -> Result<Bytes, SealError> {
             let secret = K::PrivateKey::from_bytes(secret).map_err(|_| SealError::MalformedKey)?;
             Ok(Bytes::copy_from_slice(&K::sk_to_pk(&secret).to_bytes()))
         }
-        let bytes = match self.suite {
-            Suite::X25519 => public::<X25519HkdfSha256>(&self.secret)?,
-            Suite::XWing => public::<XWing>(&self.secret)?,
+        let bytes = match suite {
+            Suite::X25519 => public::<X25519HkdfSha256>(secret)?,
+            Suite::XWing => public::<XWing>(secret)?,
         };
-        Ok(EncryptionKey { suite: self.suite, bytes })
+        Ok(Self { public: EncryptionKey { suite, bytes }, secret: secret.to_vec() })
+    }
+
+    /// The public half.
+    #[must_use]
+    pub const fn public(&self) -> &EncryptionKey {
+        &self.public
     }
 
     /// The suite.
     #[must_use]
     pub const fn suite(&self) -> Suite {
-        self.suite
+        self.public.suite
     }
 
     /// The secret bytes, for key stores.
@@ -323,8 +322,8 @@ impl ContentKey {
             single_shot_open::<AesGcm256, HkdfSha256, K>(&OpModeR::Base, &secret, &encapsulated, info, sealed, core)
                 .ok()
         }
-        let info = wrap_info(message, &key.public()?);
-        let opened = match key.suite {
+        let info = wrap_info(message, &key.public);
+        let opened = match key.public.suite {
             Suite::X25519 => open::<X25519HkdfSha256>(&key.secret, wrap, &info, core),
             Suite::XWing => open::<XWing>(&key.secret, wrap, &info, core),
         };

@@ -7,6 +7,7 @@
 //! - Every role runs through the library entry point of its real binary ([`roles`]).
 
 pub mod demo;
+pub mod forger;
 pub mod line;
 pub mod roles;
 pub mod world;

@@ -46,6 +46,8 @@ pub struct World {
     directory: PathBuf,
     program: PathBuf,
     broker: Option<Process>,
+    /// Where the broker listened first, and does ever after.
+    address: Option<String>,
     nodes: BTreeMap<String, Process>,
     /// Lines for the broker's configuration beside the usual ones.
     pub broker_keys: Vec<String>,
@@ -84,6 +86,7 @@ impl World {
             directory: directory.to_path_buf(),
             program: program.to_path_buf(),
             broker: None,
+            address: None,
             nodes: BTreeMap::new(),
             broker_keys: Vec::new(),
             environment: Vec::new(),
@@ -130,18 +133,18 @@ impl World {
 
     fn write_broker_config(&self, listen: &str) -> io::Result<()> {
         // Tests that restore a copy do not wait for offices that never come.
-        let grace = match self.broker_keys.iter().any(|key| key.starts_with("restored_grace_seconds")) {
-            true => "",
-            false => "restored_grace_seconds = 3\n",
-        };
+        let usual = ["restored_grace_seconds = 3", "segment_mebibytes = 4", "log = \"info\""];
+        let is_set = |line: &str| self.broker_keys.iter().any(|key| key.split('=').next() == line.split('=').next());
+        let usual: Vec<&str> = usual.into_iter().filter(|line| !is_set(line)).collect();
         let text = format!(
             "data = \"broker\"\ncharter = \"charter/charter.toml\"\n\
              charter_sha256 = \"{}\"\nlisten = \"{listen}\"\n\
              tls_certificate = \"charter/broker/tls.pem\"\ntls_key = \"charter/broker/tls.key\"\n\
              directory_log_key = \"charter/broker/log-directory.key\"\n\
              exchange_log_key = \"charter/broker/log-exchange.key\"\nevidence_key = \"charter/broker/evidence.key\"\n\
-             revocation_lists = \"charter/crl\"\nreload_seconds = 1\nsegment_mebibytes = 4\nlog = \"info\"\n{grace}{}",
+             revocation_lists = \"charter/crl\"\nreload_seconds = 1\n{}\n{}",
             self.charter_sha256()?,
+            usual.join("\n"),
             self.broker_keys.join("\n"),
         );
         fs::write(self.directory.join("broker.toml"), text)
@@ -193,19 +196,17 @@ impl World {
     /// When it does not come up.
     pub fn start_broker(&mut self) -> io::Result<()> {
         let address = self.directory.join("broker/address");
-        match fs::read_to_string(&address) {
-            Ok(before) => {
-                self.write_broker_config(before.trim())?;
-                fs::remove_file(&address)?;
-            }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => self.write_broker_config("127.0.0.1:0")?,
-            Err(e) => return Err(e),
+        self.write_broker_config(self.address.as_deref().unwrap_or("127.0.0.1:0"))?;
+        match fs::remove_file(&address) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
         }
         let mut process = self.spawn("broker", "broker.log", &["run", "--config", &self.path("broker.toml")])?;
         let up = eventually(|| fs::metadata(&address).is_ok_and(|m| m.len() > 0) || process.has_ended());
         if !up || process.has_ended() {
             return Err(io::Error::other(format!("the broker did not start: {}", self.log("broker.log"))));
         }
+        self.address = Some(self.broker_address()?);
         self.broker = Some(process);
         Ok(())
     }

@@ -3,7 +3,8 @@
 //! Invariants:
 //! - A frame lies within one segment; the rest of a segment behind its last frame is zeros.
 //! - A segment is durable, with its name, before a frame is written to it.
-//! - Segments are numbered from 0 without gaps.
+//! - Segments are numbered from 0 without gaps. The next one is made while the last is still being filled, so that no
+//!   record waits for it; one that was never written to is removed when the journal is opened.
 
 use std::{
     io,
@@ -19,7 +20,7 @@ use super::{
     Journal, JournalReader, Position, Record,
     frame::{FrameHeader, HEADER, Nonce, SEGMENT_HEADER, read_segment_header, segment_header},
 };
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{Disk, DiskFile, Make, Making};
 
 type Segments = Arc<RwLock<Vec<Arc<dyn DiskFile>>>>;
 
@@ -30,11 +31,21 @@ pub struct SegmentedJournal {
     segment_bytes: u32,
     nonce: Nonce,
     segments: Segments,
+    /// Size of the last segment.
+    capacity: u64,
+    /// The segment after the last one, while it is being made.
+    ahead: Option<Making>,
     next: Position,
     sequence: u64,
+    /// Frames that end at `next` and are not written yet.
+    unwritten: Vec<u8>,
     unsynced: Vec<Arc<dyn DiskFile>>,
     unsynced_segment: Option<u32>,
 }
+
+static ZEROS: [u8; 256 * 1024] = [0; 256 * 1024];
+/// Frames that are kept back at most until they are written together.
+const UNWRITTEN_BYTES: usize = 1024 * 1024;
 
 /// How a journal ended when it was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,8 +76,11 @@ impl SegmentedJournal {
             segment_bytes,
             nonce: random(entropy),
             segments: Arc::default(),
+            capacity: 0,
+            ahead: None,
             next: Position { segment: 0, offset: 0 },
             sequence: 0,
+            unwritten: Vec::new(),
             unsynced: Vec::new(),
             unsynced_segment: None,
         };
@@ -96,8 +110,11 @@ impl SegmentedJournal {
             segment_bytes,
             nonce,
             segments: Arc::new(RwLock::new(files)),
+            capacity: 0,
+            ahead: None,
             next: start,
             sequence,
+            unwritten: Vec::new(),
             unsynced: Vec::new(),
             unsynced_segment: None,
         };
@@ -106,6 +123,7 @@ impl SegmentedJournal {
             // A segment that was made and never written to: the next record goes behind the last one, not into it.
             journal.remove_segments_behind(journal.next.segment)?;
         }
+        journal.capacity = journal.last().map_or(Ok(0), |file| file.size())?;
         let tail = Tail { end: journal.next, torn };
         Ok((journal, tail))
     }
@@ -192,6 +210,7 @@ impl SegmentedJournal {
         let size = usize::try_from(file.size()?).map_err(io::Error::other)?;
         file.write_at(&vec![0; size.saturating_sub(end.offset as usize)], u64::from(end.offset))?;
         file.sync_data()?;
+        self.capacity = size as u64;
         self.next = end;
         self.sequence = sequence;
         Ok(())
@@ -229,18 +248,65 @@ impl SegmentedJournal {
         self.segments.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// What makes the segment of a number.
+    fn make_segment(&self, number: u32) -> Make {
+        let (disk, directory) = (Arc::clone(&self.disk), self.directory.clone());
+        let (size, nonce) = (self.segment_bytes as usize, self.nonce);
+        Box::new(move || {
+            let file = disk.create(&name(&directory, number))?;
+            for start in (0..size).step_by(ZEROS.len()) {
+                file.write_at(&ZEROS[..ZEROS.len().min(size - start)], start as u64)?;
+            }
+            file.sync_data()?;
+            // The header last: a segment whose creation was cut short has none.
+            file.write_at(&segment_header(nonce, number), 0)?;
+            file.sync_data()?;
+            disk.sync_directory(&directory)?;
+            Ok(file)
+        })
+    }
+
+    fn next_number(&self) -> io::Result<u32> {
+        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        u32::try_from(segments.len()).map_err(io::Error::other)
+    }
+
     fn add_segment(&mut self) -> io::Result<()> {
-        let number = u32::try_from(self.files().len()).map_err(io::Error::other)?;
-        let file = self.disk.create(&name(&self.directory, number))?;
-        file.write_at(&vec![0; self.segment_bytes as usize], 0)?;
-        file.sync_data()?;
-        // The header last: a segment whose creation was cut short has none.
-        file.write_at(&segment_header(self.nonce, number), 0)?;
-        file.sync_data()?;
-        self.disk.sync_directory(&self.directory)?;
+        self.write_out()?;
+        let number = self.next_number()?;
+        let file = match self.ahead.take() {
+            Some(making) => making.finish()?,
+            None => self.make_segment(number)()?,
+        };
         self.segments.write().unwrap_or_else(PoisonError::into_inner).push(file);
+        self.capacity = u64::from(self.segment_bytes);
         self.next = Position { segment: number, offset: SEGMENT_HEADER as u32 };
         Ok(())
+    }
+
+    /// Writes the frames that were kept back.
+    fn write_out(&mut self) -> io::Result<()> {
+        if self.unwritten.is_empty() {
+            return Ok(());
+        }
+        let file = self.last().ok_or_else(|| damaged("no segment"))?;
+        file.write_at(&self.unwritten, u64::from(self.next.offset) - self.unwritten.len() as u64)?;
+        self.unwritten.clear();
+        if self.unsynced_segment != Some(self.next.segment) {
+            self.unsynced_segment = Some(self.next.segment);
+            self.unsynced.push(file);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for SegmentedJournal {
+    /// Whoever opens the journal next finds nobody still making its files.
+    fn drop(&mut self) {
+        if let Some(making) = self.ahead.take() {
+            // A segment that could not be made is no loss: it held nothing.
+            let _ = making.finish();
+        }
     }
 }
 
@@ -252,26 +318,27 @@ impl Journal for SegmentedJournal {
         if size + SEGMENT_HEADER as u64 > u64::from(self.segment_bytes) {
             return Err(damaged("a record must fit into a segment"));
         }
-        let capacity = self.last().map_or(Ok(0), |file| file.size())?;
-        if u64::from(self.next.offset) + size > capacity {
+        if u64::from(self.next.offset) + size > self.capacity {
             self.add_segment()?;
         }
         let position = self.next;
-        let file = self.last().ok_or_else(|| damaged("no segment"))?;
-        let frame = [&[&header.encode()[..]], payload].concat().concat();
-        file.write_at(&frame, u64::from(position.offset))?;
-        if self.unsynced_segment != Some(position.segment) {
-            self.unsynced_segment = Some(position.segment);
-            self.unsynced.push(file);
-        }
-        self.next.offset = to_u32(position.offset as usize + frame.len())?;
+        self.unwritten.extend_from_slice(&header.encode());
+        payload.iter().for_each(|part| self.unwritten.extend_from_slice(part));
+        self.next.offset = to_u32(position.offset as usize + HEADER + header.length as usize)?;
         self.sequence += 1;
+        if self.unwritten.len() >= UNWRITTEN_BYTES {
+            self.write_out()?;
+        }
+        if self.ahead.is_none() && u64::from(self.next.offset) > self.capacity / 2 {
+            self.ahead = Some(self.disk.make_beside(self.make_segment(self.next_number()?)));
+        }
         Ok(position)
     }
 
-    fn take_unsynced(&mut self) -> Vec<Arc<dyn DiskFile>> {
+    fn take_unsynced(&mut self) -> io::Result<Vec<Arc<dyn DiskFile>>> {
+        self.write_out()?;
         self.unsynced_segment = None;
-        std::mem::take(&mut self.unsynced)
+        Ok(std::mem::take(&mut self.unsynced))
     }
 
     fn reader(&self) -> Arc<dyn JournalReader> {
@@ -283,6 +350,9 @@ impl Journal for SegmentedJournal {
     }
 }
 
+/// What is read of a record at first, bytes.
+const FIRST_PIECE: usize = 1024;
+
 struct SegmentReader {
     nonce: Nonce,
     segments: Segments,
@@ -293,19 +363,25 @@ impl JournalReader for SegmentReader {
         let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
         let file = segments.get(position.segment as usize).cloned().ok_or_else(|| damaged("no such segment"))?;
         drop(segments);
-        let mut bytes = [0; HEADER];
-        file.read_at(&mut bytes, u64::from(position.offset))?;
-        let header = FrameHeader::decode(&bytes);
-        let offset = u64::from(position.offset) + HEADER as u64;
-        if header.length == 0 || offset + u64::from(header.length) > file.size()? {
+        let (offset, size) = (u64::from(position.offset), file.size()?);
+        // Most records are read with the first piece.
+        let mut bytes = vec![0; usize::try_from(size.saturating_sub(offset)).unwrap_or(0).min(FIRST_PIECE)];
+        file.read_at(&mut bytes, offset)?;
+        let header = FrameHeader::decode(bytes.first_chunk().ok_or_else(|| damaged("no record at this position"))?);
+        let end = HEADER as u64 + u64::from(header.length);
+        if header.length == 0 || offset + end > size {
             return Err(damaged("no record at this position"));
         }
-        let mut payload = vec![0; header.length as usize];
-        file.read_at(&mut payload, offset)?;
+        let (first, end) = (bytes.len(), usize::try_from(end).map_err(io::Error::other)?);
+        bytes.resize(end, 0);
+        if end > first {
+            file.read_at(&mut bytes[first..], offset + first as u64)?;
+        }
+        let payload = Bytes::from(bytes).slice(HEADER..);
         if !header.matches(self.nonce, &payload) {
             return Err(damaged(format!("the record at {position:?} is damaged")));
         }
-        Ok(Record { kind: header.kind, sequence: header.sequence, payload: payload.into() })
+        Ok(Record { kind: header.kind, sequence: header.sequence, payload })
     }
 }
 

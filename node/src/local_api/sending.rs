@@ -160,7 +160,7 @@ impl LocalApi {
         let (message, thread) = (signed.message_id(), signed.thread_id());
         // The key first: a key without a message is harmless, a message without its key cannot be read again.
         self.key_table
-            .put(thread, message, signed.content_key(), &keys.storage, self.composer.entropy.as_ref())
+            .put(&[(thread, message, signed.content_key())], &keys.storage, self.composer.entropy.as_ref())
             .map_err(|e| Failure::Failed(chain(&e)))?;
         let leaves = self.leaves(case);
         self.store.try_write(vec![signed.into_write(leaves)]).await?;

@@ -1,34 +1,14 @@
-//! What several tests use: worlds in temporary directories, and a client that can say anything.
+//! What several tests use: worlds in temporary directories, and what is asked of them.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::path::Path;
 
-use liaison_link::{
-    charter_files,
-    dial::{self},
-    time::FlooredTime,
-    tls::{self, Identity},
-};
-use liaison_proto::{
-    Bytes, ProtoMessage as _,
-    charter::Charter,
-    clock::{Clock as _, SystemClock, UnixMillis},
-    directory::Directory,
-    entropy::OsEntropy,
-    ids::{MessageId, OfficeId},
-    key_file::PrivateKey,
-    refusal::{Refusal, RefusalCode},
-    seal::{ContentKey, Suite},
-    sha256,
-    sign::{PayloadType, SigningKey},
-    wire,
-};
+use liaison_proto::refusal::{Refusal, RefusalCode};
 use liaison_tests::world::World;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tonic::{Status, transport::Channel};
+use tonic::Status;
+
+pub(crate) use liaison_tests::forger::{Forger, Parts, charter, client, connect, directory};
 
 /// A number from the environment, for tests that run longer by command.
 pub(crate) fn from_environment(name: &str, default: u32) -> u32 {
@@ -53,151 +33,10 @@ pub(crate) fn world_with(broker_keys: &[&str], offices: &[&str]) -> (TempDir, Wo
     (directory, world)
 }
 
-pub(crate) fn charter(world: &World) -> Charter {
-    charter_files::load(Path::new(&world.path("charter/charter.toml")), None).unwrap()
-}
-
-/// The directory that the charter's records add up to.
-pub(crate) fn directory(world: &World) -> Directory {
-    let mut directory = Directory::new(charter(world));
-    let mut files: Vec<PathBuf> =
-        std::fs::read_dir(world.path("charter/records")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    for file in files {
-        let record = wire::DirectoryRecord::decode(std::fs::read(file).unwrap().as_slice()).unwrap();
-        directory.apply(&record, SystemClock.now()).unwrap();
-    }
-    directory
-}
-
-/// A connection with any certificate below the charter's directory.
-pub(crate) fn connect(world: &World, identity: &str) -> Channel {
-    let (charter, path) = (charter(world), PathBuf::from(world.path("charter")).join(identity));
-    let identity = Identity::read(&path.join("tls.pem"), &path.join("tls.key")).unwrap();
-    let address = world.broker_address().unwrap().parse().unwrap();
-    dial::channel(&charter, address, client(&charter, identity).into(), dial::tcp()).unwrap()
-}
-
-/// TLS settings of a client, by the system's clock.
-pub(crate) fn client(charter: &Charter, identity: Identity) -> rustls::ClientConfig {
-    let time = FlooredTime::new(Arc::new(SystemClock), charter, UnixMillis(0));
-    tls::client_config(&charter.file().broker.ca, identity, false, time).unwrap()
-}
-
 /// The refusal code that a call ended with.
 pub(crate) fn code<T: std::fmt::Debug>(result: Result<T, Status>) -> RefusalCode {
     let status = result.expect_err("the call should have been refused");
     Refusal::from_status(&status).unwrap_or_else(|| panic!("not a refusal: {status:?}")).code
-}
-
-/// Speaks with an office's own keys, and says whatever a test wants.
-pub(crate) struct Forger {
-    pub(crate) office: OfficeId,
-    pub(crate) signing: SigningKey,
-    pub(crate) receipt: SigningKey,
-    pub(crate) directory: Directory,
-}
-
-/// The parts of an envelope that a test may change before it is signed.
-pub(crate) struct Parts {
-    pub(crate) core: wire::Core,
-    pub(crate) commitments: wire::Commitments,
-    pub(crate) erasable: wire::ErasableSide,
-    pub(crate) body: Bytes,
-}
-
-impl Forger {
-    pub(crate) fn new(world: &World, office: &str) -> Self {
-        let path = PathBuf::from(world.path("charter/offices")).join(office);
-        Self {
-            office: office.parse().unwrap(),
-            signing: PrivateKey::read_signing(&path.join("signing.key")).unwrap(),
-            receipt: PrivateKey::read_signing(&path.join("receipt.key")).unwrap(),
-            directory: directory(world),
-        }
-    }
-
-    /// A sound core to one recipient.
-    pub(crate) fn core(&self, to: &str) -> wire::Core {
-        let now = SystemClock.now();
-        let id = Bytes::copy_from_slice(MessageId::new(now, &OsEntropy).as_bytes());
-        let recipient: OfficeId = to.parse().unwrap();
-        wire::Core {
-            version: 1,
-            message_id: id.clone(),
-            thread_id: id,
-            kind: wire::Kind::Test.into(),
-            step: wire::Step::Sent.into(),
-            schema_version: 1,
-            from: self.office.to_string(),
-            to: vec![to.to_owned()],
-            corridor: self.directory.charter().corridor(self.office, &[recipient]).unwrap_or_default(),
-            created_at_ms: now.0,
-            created_offset_minutes: 420,
-            priority: wire::Priority::Routine.into(),
-            handling: wire::Handling::H0.into(),
-            tlp: wire::Tlp::Green.into(),
-            data_class: wire::DataClass::P0.into(),
-            legal_basis: vec![wire::LegalBasis::Commit.into()],
-            purpose: wire::Purpose::Prevent.into(),
-            language: "eng".to_owned(),
-            suite: Suite::XWing.to_wire(),
-            ..wire::Core::default()
-        }
-    }
-
-    /// Sound parts around a core and any plaintext.
-    pub(crate) fn parts(&self, core: wire::Core, plaintext: &[u8]) -> Parts {
-        let key = ContentKey::generate(&OsEntropy);
-        let encoded = core.encode_to_vec();
-        let body = Bytes::from(key.seal_body(&encoded, plaintext).unwrap());
-        let id = MessageId::from_wire(&core.message_id).unwrap();
-        let (mut wraps, mut recipients) = (Vec::new(), Vec::new());
-        for to in &core.to {
-            let to = to.parse().unwrap();
-            let published =
-                self.directory.newest_key(to, Suite::XWing, SystemClock.now(), self.directory.size()).unwrap();
-            let wrap = Bytes::from(key.wrap(&encoded, id, &published.key, &OsEntropy).unwrap());
-            recipients.push(wire::RecipientCommitment {
-                key_sha256: Bytes::copy_from_slice(&published.sha256),
-                wrap_sha256: Bytes::copy_from_slice(&sha256(&[&wrap])),
-            });
-            wraps.push(wrap);
-        }
-        let commitments = wire::Commitments {
-            body_sha256: Bytes::copy_from_slice(&sha256(&[&body])),
-            body_size: body.len() as u64,
-            key_commitment: Bytes::copy_from_slice(&key.commitment()),
-            recipients,
-            attachments: Vec::new(),
-            stat_sha256: Bytes::new(),
-        };
-        Parts { core, commitments, erasable: wire::ErasableSide { wraps, ..wire::ErasableSide::default() }, body }
-    }
-
-    /// Signs parts as they are.
-    pub(crate) fn sign(&self, parts: Parts) -> wire::Envelope {
-        let header = wire::Header { core: parts.core.encode_to_vec().into(), commitments: Some(parts.commitments) };
-        let header = Bytes::from(header.encode_to_vec());
-        wire::Envelope {
-            office_signature: Some(self.signing.sign(PayloadType::Header, &header)),
-            header,
-            erasable: Some(parts.erasable),
-            body: parts.body,
-        }
-    }
-
-    /// A sound envelope to one recipient. Its plaintext is nothing a node would accept.
-    pub(crate) fn envelope(&self, to: &str) -> wire::Envelope {
-        self.sign(self.parts(self.core(to), b"sealed"))
-    }
-
-    /// A sound envelope but for one change.
-    pub(crate) fn changed(&self, to: &str, change: impl FnOnce(&mut Parts)) -> wire::Envelope {
-        let mut parts = self.parts(self.core(to), b"sealed");
-        change(&mut parts);
-        self.sign(parts)
-    }
 }
 
 /// Copies a directory as a backup would: other files with the same contents.
@@ -220,4 +59,15 @@ pub(crate) fn missing_numbers(world: &World, office: &str) -> Value {
 
 pub(crate) fn alarms(world: &World, office: &str) -> Value {
     world.office(office).ask(&json!({"op": "alarms"})).unwrap()["alarms"].clone()
+}
+
+/// The library that stands between a process and its device, built with the C compiler that Rust links with.
+pub(crate) fn faulty_device(world: &World) -> String {
+    let library = world.path("device.so");
+    if !Path::new(&library).exists() {
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/faults/device.c");
+        let built = std::process::Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o", &library, source]).status();
+        assert!(built.unwrap().success(), "the failing device could not be built");
+    }
+    library
 }

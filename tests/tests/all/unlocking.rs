@@ -110,8 +110,8 @@ fn content_keys_survive_a_restart_under_the_storage_key_only() {
     let (thread, first, second) = (id(1), id(2), id(3));
     let (one, two) = (ContentKey::generate(&OsEntropy), ContentKey::generate(&OsEntropy));
     let table = KeyTable::open(disk.as_ref()).unwrap();
-    table.put(thread, first, &one, &keys.storage, &OsEntropy).unwrap();
-    table.put(thread, second, &two, &keys.storage, &OsEntropy).unwrap();
+    table.put(&[(thread, first, &one)], &keys.storage, &OsEntropy).unwrap();
+    table.put(&[(thread, second, &two)], &keys.storage, &OsEntropy).unwrap();
     drop(table);
     let table = KeyTable::open(disk.as_ref()).unwrap();
     assert_eq!(table.find(thread, first, &keys.storage).unwrap().as_bytes(), one.as_bytes());
@@ -145,7 +145,7 @@ fn keys_at_rest_are_replaced_and_the_ones_before_open_nothing() {
     first.unlock(lan, "nguyen.lan", PASSPHRASE, &OsEntropy).unwrap();
     let before = first.office().unwrap().storage.clone();
     for (thread, message, key) in &kept {
-        table.put(*thread, *message, key, &before, &OsEntropy).unwrap();
+        table.put(&[(*thread, *message, key)], &before, &OsEntropy).unwrap();
     }
     let readable = |vault: &Vault, table: &KeyTable| {
         let storage = vault.office().unwrap().storage.clone();
@@ -157,7 +157,7 @@ fn keys_at_rest_are_replaced_and_the_ones_before_open_nothing() {
     assert_eq!(behind, ["nguyen.lan", "tran.hung"]);
     assert!(readable(&first, &table));
     let (thread, message, key) = &kept[0];
-    let late = table.put(*thread, *message, key, &before, &OsEntropy);
+    let late = table.put(&[(*thread, *message, key)], &before, &OsEntropy);
     assert!(matches!(late, Err(KeyTableError::Retired)), "a key was sealed under one that is forgotten");
 
     // Once more, cut short before the table was sealed anew; by an officer whose slot is one change behind.

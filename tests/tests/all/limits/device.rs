@@ -1,11 +1,7 @@
 //! A device that fails under the programs as they are shipped: no receipt for what may not be durable, an end, and a start
 //! that recovers. `tests/faults/device.c` stands between them and the system.
 
-use std::{
-    fs::{self, File},
-    path::Path,
-    process::Command,
-};
+use std::fs::{self, File};
 
 use liaison_tests::{
     samples,
@@ -14,18 +10,12 @@ use liaison_tests::{
 use serde_json::json;
 
 use super::{HEKOU, LAO_CAI};
-use crate::support::{alarms, missing_numbers, world};
+use crate::support::{alarms, faulty_device, missing_numbers, world};
 
 /// Processes started from now on have a device below `part` that fails on demand.
 fn fragile(world: &mut World, part: &str) -> String {
-    let library = world.path("device.so");
-    if !Path::new(&library).exists() {
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/faults/device.c");
-        let built = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o", &library, source]).status();
-        assert!(built.unwrap().success(), "the C compiler that Rust links with builds the failing device");
-    }
     let under = world.path(part);
-    world.environment = vec![("LD_PRELOAD".into(), library), ("FAULT_UNDER".into(), under.clone())];
+    world.environment = vec![("LD_PRELOAD".into(), faulty_device(world)), ("FAULT_UNDER".into(), under.clone())];
     under
 }
 

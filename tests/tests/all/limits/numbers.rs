@@ -24,6 +24,14 @@ use crate::{
 const SECRETS: [&str; 8] =
     ["Giàng", "Giang Thi My", "Lý A Chú", "Ly A Chu", "24B1", "84912000017", "chu.hmong", "Zalo"];
 
+/// An address that nobody listens on. Below the ports that the system gives to whoever asks for any: another test that
+/// runs at the same time is never given it.
+fn free_address() -> String {
+    let first = 20_000 + std::process::id() as u16 % 10_000;
+    let free = (first..32_000).find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok());
+    free.unwrap().local_addr().unwrap().to_string()
+}
+
 fn scrape(address: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(stream, "GET /metrics HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").unwrap();
@@ -42,7 +50,7 @@ fn value(text: &str, name: &str, label: &str) -> f64 {
 /// Numbers by Prometheus and logs as JSON, while a case passes and another one waits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn numbers_move_and_neither_they_nor_the_logs_tell_of_anybody() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let free = free_address();
     let listen = format!("metrics_listen = \"{free}\"");
     let (_directory, mut world) = world_with(&[&listen, "log_format = \"json\""], &[LAO_CAI, HEKOU]);
     let entries = |text: &str| value(text, "liaison_log_entries", "log=\"exchange\"");
