@@ -1,7 +1,16 @@
 //! Verifying a copy, offline: checkpoints and trees, every signature by the directory as it was then, every rule of the
 //! exchange log.
 
-use std::{io, path::Path, sync::Arc, thread};
+use std::{
+    io,
+    ops::Range,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
 
 use liaison_log::{
     disk::OsDisk,
@@ -80,25 +89,17 @@ pub fn verify(copy: &Path, charter: &Charter) -> io::Result<Replay> {
         }
     }
     let leaves = read(copy, charter, "exchange", &mut findings)?;
-    let mut state = ExchangeState::default();
     let mut entries = Vec::with_capacity(leaves.len());
-    for (index, leaf) in leaves.iter().enumerate() {
-        let index = LogIndex(index as u64);
-        match ExchangeLeaf::parse(leaf) {
-            Err(error) => {
-                findings.push(Finding::of_entry(FindingCode::EntryMalformed, "exchange", index, error.to_string()));
-                entries.push(None);
-            }
-            Ok(entry) => {
-                if let Err(violation) = state.apply(index, &entry, sha256(&[leaf])) {
-                    let code = FindingCode::from(&violation);
-                    findings.push(Finding::of_entry(code, "exchange", index, violation.to_string()));
-                }
-                entries.push(Some(entry));
-            }
-        }
+    for (parsed, bad) in on_all_cores(leaves.len(), || (), |range| parse(range.start, &leaves[range])).0 {
+        entries.extend(parsed);
+        findings.extend(bad);
     }
-    findings.extend(check_signatures(&entries, &directory));
+    // The rules are replayed entry by entry, while the other cores begin with the signatures.
+    let mut state = ExchangeState::default();
+    let check = |range: Range<usize>| check_signatures(range.start, &entries[range], &directory);
+    let (signatures, broken) = on_all_cores(entries.len(), || replay(&mut state, &entries, &leaves), check);
+    findings.extend(broken);
+    findings.extend(signatures.into_iter().flatten());
     findings.extend(End::all(directory.charter()).filter_map(|end| check_end(&end, &entries, &leaves)));
     for end in End::all(directory.charter()) {
         findings.extend(lost_messages(copy, &end, &state)?);
@@ -152,25 +153,71 @@ fn lost_messages(copy: &Path, end: &End, state: &ExchangeState) -> io::Result<Ve
     Ok(lost)
 }
 
-/// Every office signature, one by one and strictly, on all cores.
-fn check_signatures(entries: &[Option<ExchangeLeaf>], directory: &Directory) -> Vec<Finding> {
-    let threads = thread::available_parallelism().map_or(1, usize::from);
-    let share = entries.len().div_ceil(threads).max(1);
-    let check = |first: usize, part: &[Option<ExchangeLeaf>]| -> Vec<Finding> {
-        let finding = |(offset, entry): (usize, &Option<ExchangeLeaf>)| {
-            let error = verify_entry(entry.as_ref()?, directory).err()?;
-            let index = LogIndex((first + offset) as u64);
-            Some(Finding::of_entry(FindingCode::from(&error), "exchange", index, chain(&error)))
-        };
-        part.iter().enumerate().filter_map(finding).collect()
+/// Entries that one core takes at a time.
+const TAKEN: usize = 256;
+
+/// Does work on parts of so many entries, on all cores; this thread does its own first, then helps. What was done is in the
+/// order of the entries.
+fn on_all_cores<T: Send, O>(
+    count: usize,
+    own: impl FnOnce() -> O,
+    work: impl Fn(Range<usize>) -> T + Sync,
+) -> (Vec<T>, O) {
+    let next = AtomicUsize::new(0);
+    let take = || {
+        let mut done = Vec::new();
+        loop {
+            let start = next.fetch_add(TAKEN, Ordering::Relaxed);
+            if start >= count {
+                return done;
+            }
+            done.push((start, work(start..count.min(start + TAKEN))));
+        }
     };
-    thread::scope(|scope| {
-        let parts: Vec<_> = entries
-            .chunks(share)
-            .enumerate()
-            .map(|(number, part)| scope.spawn(move || check(number * share, part)))
-            .collect();
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let (mut done, own) = thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(take)).collect();
+        let (own, mut done) = (own(), take());
         // A thread that panics takes the audit with it: a part that nobody checked is no clean part.
-        parts.into_iter().flat_map(|part| part.join().unwrap_or_else(|e| std::panic::resume_unwind(e))).collect()
-    })
+        done.extend(others.into_iter().flat_map(|other| other.join().unwrap_or_else(|e| std::panic::resume_unwind(e))));
+        (done, own)
+    });
+    done.sort_unstable_by_key(|(start, _)| *start);
+    (done.into_iter().map(|(_, done)| done).collect(), own)
+}
+
+fn parse(first: usize, leaves: &[Bytes]) -> (Vec<Option<ExchangeLeaf>>, Vec<Finding>) {
+    let (mut entries, mut findings) = (Vec::with_capacity(leaves.len()), Vec::new());
+    for (offset, leaf) in leaves.iter().enumerate() {
+        let parsed = ExchangeLeaf::parse(leaf).map_err(|error| {
+            let index = LogIndex((first + offset) as u64);
+            findings.push(Finding::of_entry(FindingCode::EntryMalformed, "exchange", index, error.to_string()));
+        });
+        entries.push(parsed.ok());
+    }
+    (entries, findings)
+}
+
+/// Every rule of the exchange log.
+fn replay(state: &mut ExchangeState, entries: &[Option<ExchangeLeaf>], leaves: &[Bytes]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (index, (entry, leaf)) in entries.iter().zip(leaves).enumerate() {
+        let Some(entry) = entry else { continue };
+        let index = LogIndex(index as u64);
+        if let Err(violation) = state.apply(index, entry, sha256(&[leaf])) {
+            let code = FindingCode::from(&violation);
+            findings.push(Finding::of_entry(code, "exchange", index, violation.to_string()));
+        }
+    }
+    findings
+}
+
+/// Every office signature, one by one and strictly.
+fn check_signatures(first: usize, entries: &[Option<ExchangeLeaf>], directory: &Directory) -> Vec<Finding> {
+    let finding = |(offset, entry): (usize, &Option<ExchangeLeaf>)| {
+        let error = verify_entry(entry.as_ref()?, directory).err()?;
+        let index = LogIndex((first + offset) as u64);
+        Some(Finding::of_entry(FindingCode::from(&error), "exchange", index, chain(&error)))
+    };
+    entries.iter().enumerate().filter_map(finding).collect()
 }

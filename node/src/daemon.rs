@@ -19,6 +19,7 @@ use liaison_proto::{
     ids::{Lane, OfficeId},
     wire::LogName,
 };
+use tokio::sync::Semaphore;
 
 use crate::{
     attachments::{AttachmentFiles, downloads, uploaded::Uploads, uploads},
@@ -139,6 +140,7 @@ pub async fn run(
         contact: Arc::clone(&contact),
         files: files.clone(),
         hold_ms: i64::from(config.hold_seconds) * 1000,
+        turns: Semaphore::new(std::thread::available_parallelism().map_or(1, |cores| (cores.get() - 1).max(1))),
         health: Arc::clone(&health),
     });
     let rewrapper = Rewrapper {

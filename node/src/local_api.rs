@@ -12,6 +12,7 @@ use liaison_proto::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -195,6 +196,8 @@ pub struct LocalApi {
     pub files: AttachmentFiles,
     /// How long a message can be taken back before it leaves, milliseconds.
     pub hold_ms: i64,
+    /// Turns to compose what is not FLASH: one processor is left for a call for help.
+    pub turns: Semaphore,
     /// The node's own certificate, and what else may be wrong with it.
     pub health: Arc<Health>,
 }

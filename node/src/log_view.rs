@@ -294,8 +294,9 @@ impl LogView {
     }
 
     async fn keep(&self, newest: &mut Option<VerifiedCheckpoint>, shown: &VerifiedCheckpoint) -> Result<(), ViewError> {
+        // Whatever is stated on the strength of it is written behind it.
         let record = NodeRecord::Checkpoint(Checkpoint { note: shown.note().clone() });
-        self.store.write(vec![record.into()]).await?;
+        self.store.write_behind(vec![record.into()]).await?;
         self.seen_size.store(shown.size(), Ordering::SeqCst);
         *newest = Some(shown.clone());
         self.remember(shown);

@@ -266,6 +266,15 @@ impl Store {
         answer.await.map_err(|_| StoreError::Stopped)?
     }
 
+    /// Puts records in line, and does not wait: they are durable before whatever is written after them.
+    ///
+    /// # Errors
+    /// [`StoreError::Stopped`].
+    pub async fn write_behind(&self, writes: Vec<Write>) -> Result<(), StoreError> {
+        let (done, _) = oneshot::channel();
+        self.requests.send(Request { writes, done }).await.map_err(|_| StoreError::Stopped)
+    }
+
     /// The durable state.
     pub fn state(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)

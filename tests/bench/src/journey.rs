@@ -1,7 +1,12 @@
 //! Whole journeys between two nodes: from the officer's command to the opened message, and how long a call for help takes
 //! while nothing else is on its way and while everything is.
 
-use std::{io, thread, time::Duration};
+use std::{
+    io,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
 
 use liaison_tests::{samples, world::World};
 use serde_json::json;
@@ -64,15 +69,6 @@ fn notices(world: &World, count: usize) -> io::Result<Sample> {
             .collect();
         officers.into_iter().try_for_each(|officer| officer.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into())))
     })?;
-    eprintln!("  sent after {:?}", begin.elapsed());
-    while status(world, RECIPIENT, "received")? < before + count as u64 {
-        thread::sleep(LOOK * 10);
-    }
-    eprintln!("  received after {:?}", begin.elapsed());
-    while status(world, RECIPIENT, "to_open")? > 0 {
-        thread::sleep(LOOK * 10);
-    }
-    eprintln!("  opened after {:?}", begin.elapsed());
     while !is_finished(world, before + count as u64)? {
         thread::sleep(LOOK * 10);
     }
@@ -96,6 +92,25 @@ fn calls(world: &World, count: usize) -> io::Result<Sample> {
     Ok(Sample::from(&Round::new(whole.elapsed(), latencies)))
 }
 
+/// Calls for help while officers send routine notices as fast as they can.
+fn calls_beside_bulk(world: &World, count: usize) -> io::Result<Sample> {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let sending = || loop {
+            let sent = world.office(SENDER).sends(samples::ROUTINE);
+            if sent.is_err() || over.load(Ordering::Relaxed) {
+                return;
+            }
+        };
+        let officers: Vec<_> = (0..OFFICERS).map(|_| scope.spawn(sending)).collect();
+        thread::sleep(Duration::from_millis(500));
+        let measured = calls(world, count);
+        over.store(true, Ordering::Relaxed);
+        officers.into_iter().for_each(|officer| drop(officer.join()));
+        measured
+    })
+}
+
 /// One round.
 ///
 /// # Errors
@@ -105,5 +120,6 @@ pub(crate) fn round(ledger: &mut Ledger, scale: usize) -> io::Result<()> {
     let world = world(&directory.path().join("world"))?;
     ledger.add("FLASH, command to durable, idle", calls(&world, 100 * scale)?);
     ledger.add("notices, command to RETRIEVED", notices(&world, 1000 * scale)?);
+    ledger.add("FLASH, command to durable, beside bulk", calls_beside_bulk(&world, 100 * scale)?);
     Ok(())
 }

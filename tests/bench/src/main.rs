@@ -1,7 +1,12 @@
 //! `cargo run --release --bin bench`: the broker, whole journeys and the auditor beside their floors and their peers, all
 //! in one run. What is reported are medians of rounds; nothing is decided by a time.
 
-use std::{ffi::OsString, io, path::Path, process::ExitCode};
+use std::{
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::Parser;
 
@@ -13,7 +18,12 @@ mod ledger;
 mod many;
 mod measure;
 mod noop;
+mod peers;
+mod plot;
 mod submit;
+mod table;
+
+use liaison_proto::clock::{Clock as _, SystemClock};
 
 use bed::Bed;
 use ledger::{Ledger, Sample};
@@ -28,8 +38,11 @@ struct Arguments {
     /// Fewer operations a round: to see that everything runs.
     #[arg(long)]
     quick: bool,
+    /// The repository, whose docs/benchmarks.md is written anew.
+    #[arg(long, default_value = ".")]
+    out: PathBuf,
     /// Only these parts.
-    #[arg(long, value_delimiter = ',', default_value = "floors,submit,auditor,journey,many")]
+    #[arg(long, value_delimiter = ',', default_value = "floors,submit,auditor,peers,journey,many")]
     only: Vec<String>,
 }
 
@@ -47,6 +60,11 @@ async fn measure(arguments: &Arguments) -> io::Result<Ledger> {
     let mut ledger = Ledger::default();
     let scale = if arguments.quick { 1 } else { 2 };
     let asked = |part: &str| arguments.only.iter().any(|only| only == part);
+    // Beside what was built: fetched once.
+    let place = std::env::current_exe()?.with_file_name("bench-peers");
+    if asked("peers") {
+        peers::install(&place)?;
+    }
     for round in 1..=arguments.rounds {
         eprintln!("round {round} of {}", arguments.rounds);
         let bed = Bed::new()?;
@@ -60,6 +78,9 @@ async fn measure(arguments: &Arguments) -> io::Result<Ledger> {
             auditor::round(&bed, &mut ledger).await?;
         }
         drop(bed);
+        if asked("peers") {
+            peers::round(&place, &mut ledger, scale).await?;
+        }
         if asked("journey") {
             journey::round(&mut ledger, scale)?;
         }
@@ -74,9 +95,10 @@ async fn measure(arguments: &Arguments) -> io::Result<Ledger> {
 fn run(arguments: &Arguments) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ledger = runtime.block_on(measure(arguments))?;
-    for subject in ledger.subjects() {
-        println!("{subject}: {:.0}/s", ledger.median(subject, |sample| sample.rate).unwrap_or_default());
-    }
+    let today = SystemClock.now().to_string();
+    table::write(&arguments.out, &ledger, arguments.rounds, today.split('T').next().unwrap_or(&today))?;
+    plot::write(&arguments.out, &ledger)?;
+    println!("{}", arguments.out.join(table::PAGE).display());
     Ok(())
 }
 

@@ -18,17 +18,17 @@ const LAO_CAI: &str = "VN-BLO-LCA";
 const HEKOU: &str = "CN-BLO-HKO";
 
 /// xorshift: enough to spread kills over time.
-struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
     /// By the seed of the environment, which is printed.
-    fn seeded(cycles: u32) -> Self {
+    pub(crate) fn seeded(cycles: u32) -> Self {
         let seed = from_environment("LIAISON_CRASH_SEED", std::process::id());
         println!("{cycles} cycles, LIAISON_CRASH_SEED={seed}");
         Self(u64::from(seed) | 1 << 40)
     }
 
-    fn roll(&mut self, sides: u64) -> u64 {
+    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

@@ -10,6 +10,7 @@ mod crash;
 mod flow;
 mod foreign;
 mod formats;
+mod fuzz;
 mod identity;
 mod index;
 mod journey;
