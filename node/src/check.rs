@@ -1,20 +1,52 @@
-//! `node check`: store, bodies, key table and attachments of a stopped node. Nothing is changed.
+//! `node check`: keys, directory, store, bodies, key table and attachments of a stopped node. Nothing is changed.
 
 use std::sync::Arc;
 
-use liaison_link::process::lock_directory;
-use liaison_log::disk::{Disk, overlay::OverlayDisk};
-use liaison_proto::{file_sha256, header::Header, ids::MessageId, sha256, wire};
+use liaison_link::{
+    charter_files::Charters,
+    process::lock_directory,
+    time::FlooredTime,
+    tls::{self, Identity},
+};
+use liaison_log::{
+    disk::{Disk, overlay::OverlayDisk},
+    mirror::Mirror,
+};
+use liaison_proto::{
+    charter::Charter,
+    clock::{SystemClock, UnixMillis},
+    failure::chain,
+    file_sha256,
+    header::Header,
+    ids::MessageId,
+    sha256, wire,
+};
 use serde_json::{Value, json};
 
 use crate::{
     attachments::{AttachmentFiles, Name},
     config::Config,
-    init::{NodeError, disk, io_failed},
+    init::{NodeError, disk, io_failed, keystore},
     key_table::KeyTable,
+    keystore::Keystore,
     state::Submission,
     store::Store,
 };
+
+/// What can be read of the keys without a passphrase.
+fn check_keystore(keystore: &Keystore, charter: &Charter) -> Vec<String> {
+    let (certificate, key) = keystore.tls();
+    let time = FlooredTime::new(Arc::new(SystemClock), charter, UnixMillis(0));
+    let identity = Identity::read(&certificate, &key);
+    let usable = identity.and_then(|identity| tls::client_config(&charter.file().broker.ca, identity, false, time));
+    let found = [
+        keystore.receipt_key().err().map(|error| chain(&error)),
+        keystore.public_keys().err().map(|error| chain(&error)),
+        keystore.credentials().err().map(|error| chain(&error)),
+        usable.err().map(|error| chain(&error)),
+    ];
+    found.into_iter().flatten().map(|problem| format!("keystore: {problem}")).collect()
+}
 
 /// Checks a stopped node: what was read, what is worth knowing, what is wrong.
 ///
@@ -26,11 +58,16 @@ pub fn run(config: &Config) -> Result<Value, NodeError> {
     }
     let _lock = lock_directory(&config.data).map_err(io_failed("locking the data directory"))?;
     let (mut read, mut notes, mut problems) = (Vec::new(), Vec::new(), Vec::new());
+    let charters = Charters::open(&config.charter, Some(&config.charter_sha256), config.data.join("charters"))?;
+    problems.extend(check_keystore(&keystore(config), &charters.get()));
+    if let Err(error) = Mirror::open(disk(config, "directory"), charters.get().directory_log().clone(), u64::MAX) {
+        notes.push(format!("the copy of the directory log is damaged, and will be fetched again: {error}"));
+    }
     let overlay: Arc<dyn Disk> = Arc::new(OverlayDisk::new(disk(config, "store")));
     let store = match Store::open(&overlay, config.segment_bytes(), 0, config.office) {
         Ok(store) => store,
         Err(error) => {
-            problems.push(format!("store: {}", liaison_proto::failure::chain(&error)));
+            problems.push(format!("store: {}", chain(&error)));
             return Ok(json!({"read": read, "notes": notes, "problems": problems}));
         }
     };

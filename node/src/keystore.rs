@@ -65,6 +65,9 @@ pub enum KeystoreError {
     /// The passphrase is wrong, or the slot was changed.
     #[error("the passphrase is wrong")]
     WrongPassphrase,
+    /// The passphrase was right, and the office's keys do not open.
+    #[error("{0} does not open under this officer's slot: it is damaged, or the slot is of too long ago")]
+    OfficeDoesNotOpen(PathBuf),
     /// Officers have not unlocked since too many changes.
     #[error("these officers must unlock first, so that their slots get the office key: {}", .0.join(", "))]
     TooManyLinks(Vec<String>),

@@ -81,7 +81,7 @@ impl Keystore {
                 keys.extend(next.and_then(|next| <[u8; 32]>::try_from(next.as_slice()).ok()).map(Zeroizing::new));
             }
         }
-        Err(secret_box::DoesNotOpen.into())
+        Err(KeystoreError::OfficeDoesNotOpen(path))
     }
 
     /// Makes a new office key and a new storage key. The one before of the latter is kept until the key table is sealed anew

@@ -7,6 +7,7 @@ mod certificates;
 mod charters;
 mod cli;
 mod crash;
+mod flipped;
 mod flow;
 mod foreign;
 mod formats;

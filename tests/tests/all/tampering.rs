@@ -26,6 +26,8 @@ use liaison_tests::{
 };
 use serde_json::{Value, json};
 
+mod rewritten;
+
 use crate::support::{Forger, charter, connect, copy_directory, world};
 
 const LAO_CAI: &str = "VN-BLO-LCA";
