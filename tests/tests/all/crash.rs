@@ -1,7 +1,8 @@
 //! `kill -9` of broker and nodes under load: at random instants here, and at named points of the way to the disk in
-//! [`points`]. The seed is printed; LIAISON_CRASH_CYCLES and LIAISON_CRASH_SEED choose others.
+//! [`points`]; with the power cut in [`power`]. The seed is printed; LIAISON_CRASH_CYCLES and LIAISON_CRASH_SEED choose others.
 
 mod points;
+mod power;
 
 use std::{thread, time::Duration};
 
@@ -38,7 +39,7 @@ impl Dice {
 
 /// Two offices, and what their nodes have promised to send.
 struct Exchange {
-    _directory: TempDir,
+    _directory: Option<TempDir>,
     world: World,
     promised: Vec<String>,
 }
@@ -46,6 +47,10 @@ struct Exchange {
 impl Exchange {
     fn new() -> Self {
         let (directory, world) = world(&[LAO_CAI, HEKOU]);
+        Self::of(Some(directory), world)
+    }
+
+    fn of(directory: Option<TempDir>, world: World) -> Self {
         for office in [LAO_CAI, HEKOU] {
             world.office(office).unlocks().unwrap();
         }

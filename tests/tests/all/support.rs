@@ -23,14 +23,24 @@ pub(crate) fn world(offices: &[&str]) -> (TempDir, World) {
 /// The same, with more lines in the broker's configuration.
 pub(crate) fn world_with(broker_keys: &[&str], offices: &[&str]) -> (TempDir, World) {
     let directory = tempfile::tempdir().unwrap();
-    let mut world = World::create(directory.path(), Path::new(env!("CARGO_BIN_EXE_demo"))).unwrap();
+    let world = make_world(directory.path(), broker_keys, offices);
+    (directory, world)
+}
+
+/// A world in a directory that is the caller's.
+pub(crate) fn world_in(directory: &Path, offices: &[&str]) -> World {
+    make_world(directory, &[], offices)
+}
+
+fn make_world(directory: &Path, broker_keys: &[&str], offices: &[&str]) -> World {
+    let mut world = World::create(directory, Path::new(env!("CARGO_BIN_EXE_demo"))).unwrap();
     world.broker_keys = broker_keys.iter().map(|&line| line.to_owned()).collect();
     world.start_broker().unwrap();
     for office in offices {
         world.create_node(office).unwrap();
         world.start_node(office).unwrap();
     }
-    (directory, world)
+    world
 }
 
 /// The refusal code that a call ended with.

@@ -98,7 +98,7 @@ fn the_readme_has_exactly_two_set_up_commands() {
 /// The pages name files that exist.
 #[test]
 fn the_pages_name_files_that_exist() {
-    for page in ["README.md", "ARCHITECTURE.md", "SECURITY.md", "docs/formats.md"] {
+    for page in ["README.md", "ARCHITECTURE.md", "SECURITY.md", "docs/formats.md", "docs/proof.md"] {
         let text = read(page);
         for word in text.split('`').skip(1).step_by(2) {
             let looks_like_a_path = word.contains('/')

@@ -137,7 +137,7 @@ fn promise_8_a_log_that_was_rewritten_and_signed_anew_breaks_its_own_rules() {
                     if let Event::Accepted { numbers, .. } = &mut leaf.event {
                         numbers[0] += 1;
                     }
-                })
+                });
             }),
             &["NUMBER_OUT_OF_TURN", "NOT_ACCEPTED"],
         ),
@@ -160,7 +160,7 @@ fn promise_8_a_log_that_was_rewritten_and_signed_anew_breaks_its_own_rules() {
                         value[3] ^= 1;
                         signature.value = value.into();
                     }
-                })
+                });
             }),
             &["SIGNATURE_BAD"],
         ),
