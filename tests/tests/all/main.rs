@@ -20,6 +20,7 @@ mod kinds;
 mod limits;
 mod node_store;
 mod outages;
+mod properties;
 mod recovery;
 mod refusals;
 mod restored;
