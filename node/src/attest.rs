@@ -18,7 +18,7 @@ use crate::{
     link::Link,
     receive::ReceiptKey,
     record::{NodeRecord, Stated, StatementReceipted},
-    retry::Backoff,
+    retry::{Backoff, gather},
     store::StoreError,
     submit::refusal_of,
     vault::Vault,
@@ -45,6 +45,8 @@ pub async fn run(link: Link, lane: Lane, signer: Signer) -> Result<(), StoreErro
             changes.changed().await.map_err(|_| StoreError::Stopped)?;
             continue;
         }
+        gather(lane).await;
+        let next = self::next(&link, lane, &given_up);
         let mut later = false;
         let sent = join_all(next.iter().map(|pending| send(&link, *pending, &signer))).await;
         for (pending, sent) in next.into_iter().zip(sent) {

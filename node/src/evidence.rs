@@ -20,7 +20,7 @@ use crate::{
     directory::DirectoryReplica,
     link::Link,
     record::{Evidence, NodeRecord, Recovered},
-    retry::Backoff,
+    retry::{Backoff, gather},
     store::StoreError,
 };
 
@@ -52,6 +52,7 @@ pub async fn run(link: Link, directory: Arc<DirectoryReplica>, source: RemoteLog
                 };
                 let Ok(Some(item)) = item else { break };
                 // What has come besides is kept together.
+                gather(Lane::Bulk).await;
                 let mut items = vec![item];
                 while items.len() < TOGETHER
                     && let Some(Ok(Some(more))) = stream.message().now_or_never()

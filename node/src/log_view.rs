@@ -232,7 +232,7 @@ impl LogView {
             None => VerifiedCheckpoint::verify(note, log),
         };
         let verified = self.under_its_key(lane, |log| verify_receipt_by(receipt, |note| verify(note, log))).await?;
-        self.extend(&verified.checkpoint, lane).await?;
+        self.follow_to(&verified.checkpoint, lane, true).await?;
         Ok(verified)
     }
 
@@ -241,10 +241,16 @@ impl LogView {
     /// # Errors
     /// [`ViewError`].
     pub async fn extend(&self, shown: &VerifiedCheckpoint, lane: Lane) -> Result<(), ViewError> {
+        self.follow_to(shown, lane, false).await
+    }
+
+    /// `seen_is_enough` for receipts, which prove what they are about under any checkpoint of this log. Where the broker says
+    /// what its newest one is, it must show that it still has the log that was seen: it may have been rolled back.
+    async fn follow_to(&self, shown: &VerifiedCheckpoint, lane: Lane, seen_is_enough: bool) -> Result<(), ViewError> {
         // Of what comes together on a lane, one asks the broker.
         let _asking = self.asking[lane as usize].lock().await;
         loop {
-            if self.seen().contains(shown) {
+            if seen_is_enough && self.seen().contains(shown) {
                 return Ok(());
             }
             // The lock is not held while the broker is asked: one that does not answer holds up no other lane.

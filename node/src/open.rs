@@ -12,7 +12,7 @@ use liaison_proto::{
     Bytes, ProtoMessage as _,
     envelope::{SignedEnvelope, UnverifiedEnvelope},
     failure::chain,
-    ids::{MessageId, OfficeId},
+    ids::{Lane, MessageId, OfficeId},
     officer::{self, Officer},
     seal::ContentKey,
     sign::KeyRing,
@@ -25,6 +25,7 @@ use crate::{
     keystore::{OfficeKeys, OwnKey},
     link::Link,
     record::{Gossip, NodeRecord, Stated},
+    retry::gather,
     state::{Incoming, Rewrap, UnprovenIncoming},
     store::StoreError,
     vault::Vault,
@@ -157,8 +158,10 @@ impl Opener {
                 }
                 continue;
             };
+            let lane = self.link.store.state().to_open.first().map(|(lane, ..)| *lane);
+            gather(lane.unwrap_or(Lane::Bulk)).await;
             let mut examined = Vec::new();
-            for id in next {
+            for id in self.next(&stuck) {
                 // Opening costs a third of a millisecond: whoever waits for this thread gets a turn in between.
                 tokio::task::yield_now().await;
                 match self.examine(id, &keys) {
@@ -184,9 +187,9 @@ impl Opener {
     /// What is to be opened next, together: of the most urgent lane.
     fn next(&self, stuck: &[MessageId]) -> Vec<MessageId> {
         let state = self.link.store.state();
-        let mut waiting = state.to_open.iter().filter(|(_, id)| !stuck.contains(id)).peekable();
-        let lane = waiting.peek().map(|(lane, _)| *lane);
-        waiting.take_while(|(of, _)| Some(*of) == lane).take(TOGETHER).map(|(_, id)| *id).collect()
+        let mut waiting = state.to_open.iter().filter(|(.., id)| !stuck.contains(id)).peekable();
+        let lane = waiting.peek().map(|(lane, ..)| *lane);
+        waiting.take_while(|(of, ..)| Some(*of) == lane).take(TOGETHER).map(|(.., id)| *id).collect()
     }
 
     /// Keeps the keys of what was opened, then what is stated about it.

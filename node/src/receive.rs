@@ -30,7 +30,7 @@ use crate::{
     link::Link,
     log_view::ViewError,
     record::{Arrived, NodeRecord, Stated, Unproven},
-    retry::Backoff,
+    retry::{Backoff, gather},
     store::{StoreError, Write},
     submit::is_receipt_for,
 };
@@ -152,6 +152,7 @@ impl Receiver {
                 let mut stream = stream.into_inner();
                 while let Ok(Some(delivery)) = stream.message().await {
                     // What has come besides is taken together, and made durable at once.
+                    gather(lane).await;
                     let mut deliveries = vec![delivery];
                     while deliveries.len() < TOGETHER
                         && let Some(Ok(Some(more))) = stream.message().now_or_never()

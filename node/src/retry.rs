@@ -45,3 +45,13 @@ impl Backoff {
         Duration::from_millis(full / 2 + jitter)
     }
 }
+
+/// How long what can wait is gathered, so that what comes together is kept and stated together.
+const GATHERED: Duration = Duration::from_millis(4);
+
+/// Waits a moment for more of a lane to come; for a lane that cannot wait, not at all.
+pub async fn gather(lane: Lane) {
+    if lane == Lane::Bulk {
+        tokio::time::sleep(GATHERED).await;
+    }
+}

@@ -283,8 +283,8 @@ pub struct State {
     pub to_submit: BTreeSet<(Lane, u64, MessageId)>,
     /// Statements to be sent, per lane in order of arrival: accepted index, kind, message.
     pub to_state: BTreeSet<(Lane, LogIndex, i32, MessageId)>,
-    /// Arrived and not opened.
-    pub to_open: BTreeSet<(LogIndex, MessageId)>,
+    /// Arrived and not opened: the most urgent first, in the order of the log.
+    pub to_open: BTreeSet<(Lane, LogIndex, MessageId)>,
     /// Recipients who could not open an own message and may open it when it is sealed anew.
     pub to_rewrap: BTreeSet<(MessageId, OfficeId)>,
     /// Attachments of received messages that are not here yet, with their sizes.

@@ -128,9 +128,9 @@ impl State {
                     (incoming.index, incoming.header.core().message_id, incoming.header.core().lane);
                 // Opened only once DELIVERED is stated: RETRIEVED must not overtake it.
                 if incoming.is_opened() {
-                    self.to_open.remove(&(index, id));
+                    self.to_open.remove(&(lane, index, id));
                 } else {
-                    self.to_open.insert((index, id));
+                    self.to_open.insert((lane, index, id));
                 }
                 self.to_state.insert((lane, index, stated.kind, id));
             }
@@ -310,7 +310,7 @@ impl State {
                 incoming.statements.remove(&kind);
                 let lane = incoming.header.core().lane;
                 if !incoming.is_opened() {
-                    self.to_open.insert((accepted, id));
+                    self.to_open.insert((lane, accepted, id));
                 }
                 self.to_state.remove(&(lane, accepted, kind, id));
             }

@@ -118,7 +118,7 @@ impl State {
         let ids: Vec<_> = self.incoming.iter().filter(|(_, incoming)| void(incoming)).map(|(id, _)| *id).collect();
         for id in ids {
             let Some(incoming) = self.incoming.remove(&id) else { continue };
-            self.to_open.remove(&(incoming.index, id));
+            self.to_open.remove(&(incoming.header.core().lane, incoming.index, id));
             for kind in incoming.statements.keys() {
                 self.to_state.remove(&(incoming.header.core().lane, incoming.index, *kind, id));
             }

@@ -454,3 +454,26 @@ fn promise_3_a_node_restored_from_a_backup_is_made_whole_from_the_others() {
     assert!(world.office(HEKOU).sees(&next, &["RETRIEVED"]), "it cannot send any more");
     assert_eq!(alarms(&world, LAO_CAI), json!([]));
 }
+
+/// Promise 5: what waits for an officer to unlock is opened in the order of its urgency: a call for help that came last is
+/// readable first.
+#[test]
+fn promise_5_a_call_for_help_is_opened_before_the_notices_that_came_before_it() {
+    let (_directory, world) = world(&[LAO_CAI, HEKOU]);
+    world.office(LAO_CAI).unlocks().unwrap();
+    let notices: Vec<String> = (0..24).map(|_| world.office(LAO_CAI).sends(samples::ROUTINE).unwrap()).collect();
+    assert!(notices.iter().all(|notice| world.office(LAO_CAI).sees(notice, &["DELIVERED"])));
+    let call = world.office(LAO_CAI).sends(samples::HOTLINE_CALL).unwrap();
+    assert!(world.office(LAO_CAI).sees(&call, &["DELIVERED"]));
+    world.office(HEKOU).unlocks().unwrap();
+    let opened = |message: &String| {
+        assert!(world.office(LAO_CAI).sees(message, &["RETRIEVED"]));
+        let shown = world.office(LAO_CAI).shows(message).unwrap();
+        let history = shown["history"].as_array().unwrap().iter().find(|event| event["what"] == "RETRIEVED").cloned();
+        history.unwrap_or_else(|| panic!("{shown:#}"))["entry"].as_u64().unwrap()
+    };
+    let first = opened(&call);
+    for notice in &notices {
+        assert!(first < opened(notice), "a notice was opened before the call for help");
+    }
+}
