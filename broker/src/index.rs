@@ -13,6 +13,7 @@ use std::{
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use liaison_log::index::{Applied, Batch, Index, IndexError, MessageState};
@@ -24,6 +25,8 @@ use store::SledStore;
 
 /// Messages in memory until they are written; a few MiB. Twice as many when the disk is slow, then the log waits.
 const KEPT: usize = 4096;
+/// When it is looked again whether somebody else has settled.
+const SETTLING: Duration = Duration::from_millis(1);
 /// Rows in one batch of the store, which nobody can read meanwhile.
 const WRITTEN_AT_ONCE: usize = 128;
 
@@ -63,6 +66,8 @@ struct Recent {
     /// Being written by the thread, or written since it has ended.
     leaving: Arc<Rows>,
     writing: Option<JoinHandle<Result<(), IndexError>>>,
+    /// Whether somebody else writes `leaving` now: it must stay until that is done.
+    settling: bool,
     failed: Option<IndexError>,
 }
 
@@ -130,14 +135,27 @@ impl SledIndex {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Brings everything to the disk's rows.
+    /// Brings what is in memory now to the disk's rows. Entries go on meanwhile.
     fn settle(&self) -> Result<(), IndexError> {
+        let rows = loop {
+            let mut recent = self.recent();
+            recent.join()?;
+            if !recent.settling {
+                if recent.fresh.applied.is_none() {
+                    return Ok(());
+                }
+                recent.settling = true;
+                recent.leaving = Arc::new(mem::take(&mut recent.fresh));
+                break Arc::clone(&recent.leaving);
+            }
+            drop(recent);
+            thread::sleep(SETTLING);
+        };
+        let written = rows.write_to(&self.store);
         let mut recent = self.recent();
-        recent.join()?;
-        recent.fresh.write_to(&self.store)?;
-        recent.fresh = Rows::default();
-        recent.leaving = Arc::default();
-        Ok(())
+        recent.settling = false;
+        recent.failed = recent.failed.take().or(written.err());
+        recent.join()
     }
 }
 
@@ -171,8 +189,14 @@ impl Index for SledIndex {
     }
 
     fn channels(&self) -> Result<Vec<(Channel, u64)>, IndexError> {
-        self.settle()?;
-        self.store.channels()
+        // Memory first: rows move from there to the store, never back.
+        let newer: Vec<(Channel, u64)> = {
+            let recent = self.recent();
+            recent.leaving.channels.iter().chain(&recent.fresh.channels).map(|(of, number)| (*of, *number)).collect()
+        };
+        let mut channels: HashMap<Channel, u64> = self.store.channels()?.into_iter().collect();
+        channels.extend(newer);
+        Ok(channels.into_iter().collect())
     }
 
     fn write(&self, batch: Batch) -> Result<(), IndexError> {
@@ -180,7 +204,7 @@ impl Index for SledIndex {
         recent.fresh.take(batch);
         let count = recent.fresh.messages.len();
         let idle = recent.writing.as_ref().is_none_or(JoinHandle::is_finished);
-        if count < KEPT || (!idle && count < 2 * KEPT) {
+        if count < KEPT || recent.settling || (!idle && count < 2 * KEPT) {
             return recent.failed.clone().map_or(Ok(()), Err);
         }
         recent.join()?;
