@@ -204,6 +204,9 @@ impl Index for SledIndex {
         recent.fresh.take(batch);
         let count = recent.fresh.messages.len();
         let idle = recent.writing.as_ref().is_none_or(JoinHandle::is_finished);
+        if idle {
+            recent.join()?;
+        }
         if count < KEPT || recent.settling || (!idle && count < 2 * KEPT) {
             return recent.failed.clone().map_or(Ok(()), Err);
         }
@@ -211,8 +214,11 @@ impl Index for SledIndex {
         recent.leaving = Arc::new(mem::take(&mut recent.fresh));
         let (rows, store) = (Arc::clone(&recent.leaving), Arc::clone(&self.store));
         let thread = thread::Builder::new().name("index".into()).spawn(move || rows.write_to(&store));
-        recent.writing = Some(thread.map_err(|e| IndexError(e.to_string()))?);
-        Ok(())
+        match thread {
+            Ok(thread) => recent.writing = Some(thread),
+            Err(error) => recent.failed = Some(IndexError(error.to_string())),
+        }
+        recent.failed.clone().map_or(Ok(()), Err)
     }
 
     fn close(&self) -> Result<(), IndexError> {

@@ -11,7 +11,7 @@ use tonic::{Code, Status, transport::Channel};
 use crate::mirror::LogSource;
 
 /// How long a read may take: a full bundle of the directory at 64 kbit/s, with other traffic beside it.
-const DEADLINE: Duration = Duration::from_secs(300);
+pub const DEADLINE: Duration = Duration::from_secs(300);
 
 /// One of the broker's two logs, as its `Log` service shows it.
 #[derive(Clone, Debug)]

@@ -116,7 +116,7 @@ async fn send(link: &Link, (lane, _, kind, id): Pending, signer: &Signer) -> Res
         statement.map(|statement| statement.attested.clone())
     };
     let Some(attested) = attested else { return Ok(Sent::Refused) };
-    let seen_size = link.view.seen_size();
+    let (seen_size, before) = (link.view.seen_size(), *link.view.ends().borrow());
     let request = wire::AttestRequest { kind, attested: Some(attested.clone()), seen_size };
     let receipt = match within(CALL, link.exchange(lane).attest(request)).await {
         Ok(answer) => answer.into_inner().receipt.unwrap_or_default(),
@@ -132,7 +132,6 @@ async fn send(link: &Link, (lane, _, kind, id): Pending, signer: &Signer) -> Res
                 return Ok(Sent::Later);
             }
             // It may be about an entry of a log that was closed, which this node has not heard of yet.
-            let before = *link.view.ends().borrow();
             if link.view.follow(lane).await.is_ok() && *link.view.ends().borrow() != before {
                 return Ok(Sent::Later);
             }

@@ -60,9 +60,13 @@ pub async fn run(link: Link, directory: Arc<DirectoryReplica>, source: RemoteLog
                     items.push(more);
                 }
                 let (mut records, mut later) = (Vec::new(), false);
+                let mut from = link.store.state().evidence_from;
                 for item in items {
-                    match take(&link, &directory, &source, item).await? {
-                        Taken::New(record) => records.push(NodeRecord::Evidence(record).into()),
+                    match take(&link, &directory, &source, item, from).await? {
+                        Taken::New(index, record) => {
+                            from = LogIndex(index.0.saturating_add(1));
+                            records.push(NodeRecord::Evidence(record).into());
+                        }
                         Taken::Kept => backoff.reset(),
                         Taken::PassedOver(index) => passed = passed.max(LogIndex(index.0.saturating_add(1))),
                         Taken::Later => {
@@ -88,8 +92,8 @@ pub async fn run(link: Link, directory: Arc<DirectoryReplica>, source: RemoteLog
 const TOGETHER: usize = 32;
 
 enum Taken {
-    /// To be kept.
-    New(Evidence),
+    /// An entry to be kept.
+    New(LogIndex, Evidence),
     /// It is here already.
     Kept,
     PassedOver(LogIndex),
@@ -101,10 +105,11 @@ async fn take(
     directory: &DirectoryReplica,
     source: &RemoteLog,
     item: wire::EvidenceItem,
+    from: LogIndex,
 ) -> Result<Taken, StoreError> {
     let (receipt, wrap) = (item.receipt.unwrap_or_default(), item.wrap);
     let Some(verified) = link.verified(&receipt, Lane::Urgent).await? else { return Ok(Taken::Later) };
-    if verified.index < link.store.state().evidence_from {
+    if verified.index < from {
         return Ok(Taken::Kept);
     }
     let leaf = match ExchangeLeaf::parse(&verified.leaf) {
@@ -136,7 +141,7 @@ async fn take(
         link.alarm(format!("entry {} does not verify: {}", verified.index, chain(&error)), receipt.leaf).await?;
         return Ok(Taken::PassedOver(verified.index));
     }
-    Ok(Taken::New(Evidence { receipt: Some(receipt), wrap }))
+    Ok(Taken::New(verified.index, Evidence { receipt: Some(receipt), wrap }))
 }
 
 enum Concern {

@@ -196,7 +196,7 @@ pub struct LocalApi {
     pub files: AttachmentFiles,
     /// How long a message can be taken back before it leaves, milliseconds.
     pub hold_ms: i64,
-    /// Turns to compose what is not FLASH: one processor is left for a call for help.
+    /// Turns to compose what can wait: one processor is left for a call for help.
     pub turns: Semaphore,
     /// The node's own certificate, and what else may be wrong with it.
     pub health: Arc<Health>,

@@ -6,12 +6,13 @@ use std::{
         Arc, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use liaison_link::charter_files::{CharterFileError, Charters};
 use liaison_log::{
     checkpoint::{CheckpointError, VerifiedCheckpoint, claimed},
-    remote::RemoteLog,
+    remote::{DEADLINE, RemoteLog, within},
     succession::End,
     verify::{Inconsistent, ReceiptError, VerifiedReceipt, verify_consistency, verify_receipt_by},
 };
@@ -70,8 +71,15 @@ fn is_unknown_key(error: &ReceiptError) -> bool {
     matches!(error, ReceiptError::Checkpoint(CheckpointError::Signature | CheckpointError::Origin))
 }
 
+/// Whether a log has a key for what a checkpoint claims: none beyond its end.
+fn signs(log: &LogIdentity, note: &Bytes) -> bool {
+    claimed(note).is_some_and(|(origin, size)| log.keys(origin, size).next().is_some())
+}
+
 /// Checkpoints that are remembered: receipts that come together are under the same few.
 const SEEN: usize = 32;
+/// How long the broker may take to compare checkpoints for a call for help.
+const FLASH_ANSWER: Duration = Duration::from_secs(10);
 
 /// The newest checkpoint that was verified, and how others compare with it.
 pub struct LogView {
@@ -83,6 +91,8 @@ pub struct LogView {
     newest: Mutex<Option<VerifiedCheckpoint>>,
     /// Whose turn it is to ask the broker how checkpoints compare, per lane.
     asking: [Mutex<()>; 3],
+    /// How often it gave no answer, per lane.
+    failures: [AtomicU64; 3],
     /// Verified, and of one log with the newest: these are believed again without asking.
     seen: std::sync::Mutex<VecDeque<VerifiedCheckpoint>>,
     seen_size: AtomicU64,
@@ -100,8 +110,8 @@ impl LogView {
         let newest = kept.and_then(|note| VerifiedCheckpoint::verify(&note, charters.get().exchange_log()).ok());
         let seen_size = AtomicU64::new(newest.as_ref().map_or(0, VerifiedCheckpoint::size));
         let (newest, settled, ends) = (Mutex::new(newest), AtomicU64::new(0), watch::Sender::new(0));
-        let (asking, seen) = (Default::default(), Default::default());
-        Self { charters, sources, store, clock, newest, asking, seen, seen_size, settled, ends }
+        let (asking, failures, seen) = (Default::default(), Default::default(), Default::default());
+        Self { charters, sources, store, clock, newest, asking, failures, seen, seen_size, settled, ends }
     }
 
     /// Tells when the log was closed and its successor is followed.
@@ -138,7 +148,12 @@ impl LogView {
                 Some(Ok(NodeRecord::Checkpoint(checkpoint))) => Some(checkpoint.note),
                 _ => None,
             };
-            let checkpoint = kept.and_then(|note| VerifiedCheckpoint::verify(&note, charter.exchange_log()).ok());
+            let stored = kept.and_then(|note| VerifiedCheckpoint::verify(&note, charter.exchange_log()).ok());
+            // The newest one may still be on its way to the disk.
+            let in_memory = newest.clone().filter(|newest| {
+                newest.size() <= end.size && VerifiedCheckpoint::verify(newest.note(), charter.exchange_log()).is_ok()
+            });
+            let checkpoint = in_memory.or(stored);
             let note = checkpoint.as_ref().map(|checkpoint| checkpoint.note().clone()).unwrap_or_default();
             let (origin, size) = (end.log.origin, end.size);
             let succeeded = Succeeded { charter: end.charter, origin, size, checkpoint: note };
@@ -228,8 +243,9 @@ impl LogView {
     /// [`ViewError`].
     pub async fn verify(&self, receipt: &wire::Receipt, lane: Lane) -> Result<VerifiedReceipt, ViewError> {
         let verify = |note: &Bytes, log: &LogIdentity| match self.seen().iter().find(|seen| seen.note() == note) {
-            Some(seen) => Ok(seen.clone()),
-            None => VerifiedCheckpoint::verify(note, log),
+            // Unless the log was closed before it.
+            Some(seen) if signs(log, note) => Ok(seen.clone()),
+            _ => VerifiedCheckpoint::verify(note, log),
         };
         let verified = self.under_its_key(lane, |log| verify_receipt_by(receipt, |note| verify(note, log))).await?;
         self.follow_to(&verified.checkpoint, lane, true).await?;
@@ -247,8 +263,13 @@ impl LogView {
     /// `seen_is_enough` for receipts, which prove what they are about under any checkpoint of this log. Where the broker says
     /// what its newest one is, it must show that it still has the log that was seen: it may have been rolled back.
     async fn follow_to(&self, shown: &VerifiedCheckpoint, lane: Lane, seen_is_enough: bool) -> Result<(), ViewError> {
-        // Of what comes together on a lane, one asks the broker.
+        // Of what comes together on a lane, one asks the broker; when it gets no answer, the others do not ask in their turn.
+        let failures = &self.failures[lane as usize];
+        let before = failures.load(Ordering::SeqCst);
         let _asking = self.asking[lane as usize].lock().await;
+        if failures.load(Ordering::SeqCst) != before {
+            return Err(ViewError::Link(Status::aborted("the broker has just not answered")));
+        }
         loop {
             if seen_is_enough && self.seen().contains(shown) {
                 return Ok(());
@@ -256,20 +277,24 @@ impl LogView {
             // The lock is not held while the broker is asked: one that does not answer holds up no other lane.
             let known = self.newest.lock().await.clone();
             if let Some(known) = &known {
-                self.compare(known, shown, lane).await?;
-                if shown.size() <= known.size() {
-                    self.remember(shown);
-                    return Ok(());
+                let compared = self.compare(known, shown, lane).await;
+                if matches!(compared, Err(ViewError::Link(_))) {
+                    failures.fetch_add(1, Ordering::SeqCst);
                 }
+                compared?;
             }
             let mut newest = self.newest.lock().await;
             // It may have been verified just before the log was closed.
-            let charter = self.charters.get();
-            let signs = |(origin, size)| charter.exchange_log().keys(origin, size).next().is_some();
-            if !claimed(shown.note()).is_some_and(signs) {
+            if !signs(self.charters.get().exchange_log(), shown.note()) {
                 return Err(ViewError::Link(Status::aborted("the log was closed meanwhile")));
             }
-            if *newest == known {
+            if known.as_ref().is_some_and(|known| shown.size() <= known.size()) {
+                // Whatever is newer by now extends what it was compared with; where the log was closed it does not.
+                if newest.as_ref().map(VerifiedCheckpoint::size) >= known.as_ref().map(VerifiedCheckpoint::size) {
+                    self.remember(shown);
+                    return Ok(());
+                }
+            } else if *newest == known {
                 return self.keep(&mut newest, shown).await;
             }
             // Another checkpoint came first: compare with that one, too.
@@ -287,7 +312,10 @@ impl LogView {
         let proof = if old.size() == 0 || old.size() == new.size() {
             Vec::new()
         } else {
-            match self.sources[lane as usize].consistency(old.size(), new.size()).await {
+            let asked = self.sources[lane as usize].consistency(old.size(), new.size());
+            // Nothing large is ever in the way of FLASH.
+            let limit = if lane == Lane::Flash { FLASH_ANSWER } else { DEADLINE };
+            match within(limit, asked).await {
                 Ok(proof) => proof,
                 // The log has signed both sizes: a broker that does not know one of them was rolled back.
                 Err(status) if Refusal::from_status(&status).is_some_and(|r| r.code == RefusalCode::OutOfRange) => {
@@ -302,7 +330,7 @@ impl LogView {
     async fn keep(&self, newest: &mut Option<VerifiedCheckpoint>, shown: &VerifiedCheckpoint) -> Result<(), ViewError> {
         // Whatever is stated on the strength of it is written behind it.
         let record = NodeRecord::Checkpoint(Checkpoint { note: shown.note().clone() });
-        self.store.write_behind(vec![record.into()]).await?;
+        self.store.write_behind(record.into()).await?;
         self.seen_size.store(shown.size(), Ordering::SeqCst);
         *newest = Some(shown.clone());
         self.remember(shown);

@@ -159,9 +159,16 @@ impl Receiver {
                     {
                         deliveries.push(more);
                     }
-                    let taking = deliveries.into_iter().map(|delivery| self.take_or_report(delivery, lane));
+                    let (proven, unproven): (Vec<_>, Vec<_>) =
+                        deliveries.into_iter().partition(|delivery| delivery.receipt.is_some());
+                    let taking = proven.into_iter().map(|delivery| self.take_or_report(delivery, lane));
+                    let mut taken_now = join_all(taking).await;
+                    // What bounds those sees each of them.
+                    for delivery in unproven {
+                        taken_now.push(self.take_or_report(delivery, lane).await);
+                    }
                     let (mut later, mut count) = (false, 0);
-                    for kept in join_all(taking).await {
+                    for kept in taken_now {
                         match kept? {
                             Kept::Yes => backoff.reset(),
                             Kept::Reported => {}

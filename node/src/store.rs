@@ -75,7 +75,8 @@ impl From<NodeRecord> for Write {
 
 struct Request {
     writes: Vec<Write>,
-    done: oneshot::Sender<Result<bool, StoreError>>,
+    /// None for what nobody waits for: it is kept while the disk is full, and written before anything else.
+    done: Option<oneshot::Sender<Result<bool, StoreError>>>,
 }
 
 /// A handle to the store.
@@ -97,6 +98,8 @@ struct Writer {
     unmarked: bool,
     disk: Arc<dyn Disk>,
     reserve_bytes: u64,
+    /// What nobody waits for and the full disk did not take: the newest checkpoint, of which the last one is enough.
+    behind: Option<Request>,
 }
 
 /// Creates an empty store.
@@ -232,7 +235,7 @@ impl Store {
             changed: changed.clone(),
             stopped,
         };
-        let mut writer = Writer { records, bodies, state, changed, unmarked: true, disk, reserve_bytes };
+        let mut writer = Writer { records, bodies, state, changed, unmarked: true, disk, reserve_bytes, behind: None };
         thread::Builder::new().name("store".into()).spawn(move || {
             if let Err(error) = writer.run(waiting) {
                 tracing::error!(error = chain(&error), "the store has stopped");
@@ -262,17 +265,17 @@ impl Store {
     /// [`StoreError::Full`] or [`StoreError::Stopped`].
     pub async fn try_write(&self, writes: Vec<Write>) -> Result<bool, StoreError> {
         let (done, answer) = oneshot::channel();
-        self.requests.send(Request { writes, done }).await.map_err(|_| StoreError::Stopped)?;
+        self.requests.send(Request { writes, done: Some(done) }).await.map_err(|_| StoreError::Stopped)?;
         answer.await.map_err(|_| StoreError::Stopped)?
     }
 
-    /// Puts records in line, and does not wait: they are durable before whatever is written after them.
+    /// Puts a record in line, and does not wait: it is durable before whatever is written after it. While the disk is full
+    /// the last such record is kept.
     ///
     /// # Errors
     /// [`StoreError::Stopped`].
-    pub async fn write_behind(&self, writes: Vec<Write>) -> Result<(), StoreError> {
-        let (done, _) = oneshot::channel();
-        self.requests.send(Request { writes, done }).await.map_err(|_| StoreError::Stopped)
+    pub async fn write_behind(&self, write: Write) -> Result<(), StoreError> {
+        self.requests.send(Request { writes: vec![write], done: None }).await.map_err(|_| StoreError::Stopped)
     }
 
     /// The durable state.
@@ -397,21 +400,25 @@ impl Writer {
         if self.disk.available()? < self.reserve_bytes {
             tracing::error!("the disk is full: nothing is written until there is room");
             for request in batch {
-                let _ = request.done.send(Err(StoreError::Full));
+                match request.done {
+                    Some(done) => drop(done.send(Err(StoreError::Full))),
+                    None => self.behind = Some(request),
+                }
             }
             return Ok(());
         }
+        let batch = self.behind.take().into_iter().chain(batch);
         if std::mem::take(&mut self.unmarked) {
             self.append_mark()?;
         }
         let mut written = Vec::new();
-        let mut answers = Vec::with_capacity(batch.len());
+        let mut answers = Vec::new();
         let mut arrivals: Vec<MessageId> = Vec::new();
         for Request { writes, done } in batch {
             if let Some(id) = arrival(&writes) {
                 let known = self.state.read().unwrap_or_else(PoisonError::into_inner).incoming.contains_key(&id);
                 if known || arrivals.contains(&id) {
-                    answers.push((done, false));
+                    answers.extend(done.map(|done| (done, false)));
                     continue;
                 }
                 arrivals.push(id);
@@ -426,7 +433,7 @@ impl Writer {
                 let position = self.records.append(kind, &[&packed, &bytes])?;
                 written.push((record, position, body));
             }
-            answers.push((done, true));
+            answers.extend(done.map(|done| (done, true)));
         }
         sync_both(self.disk.as_ref(), &mut self.records, &mut self.bodies)?;
         self.unmarked = true;

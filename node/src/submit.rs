@@ -206,10 +206,12 @@ impl Submitter {
                 answer = answer(&mut answers, until) => {
                     let Some(answered) = answer.zip(under_way.pop_front()) else { return Ok(progress) };
                     // What has come besides is kept together.
-                    let mut answered = vec![answered];
-                    while let Some(Ok(Some(more))) = answers.message().now_or_never() {
-                        let Some(more) = more.answer.zip(under_way.pop_front()) else { return Ok(progress) };
-                        answered.push(more);
+                    let (mut answered, mut malformed) = (vec![answered], false);
+                    while !malformed && let Some(Ok(Some(more))) = answers.message().now_or_never() {
+                        match more.answer.zip(under_way.pop_front()) {
+                            Some(more) => answered.push(more),
+                            None => malformed = true,
+                        }
                     }
                     let mut kept = Kept::default();
                     for (answer, sent) in answered {
@@ -221,6 +223,9 @@ impl Submitter {
                     }
                     if !kept.records.is_empty() {
                         self.link.store.write(kept.records).await?;
+                    }
+                    if malformed {
+                        return Ok(progress);
                     }
                 }
                 waited = self.wait(&mut changes) => waited?,

@@ -274,8 +274,17 @@ impl SegmentedJournal {
     fn add_segment(&mut self) -> io::Result<()> {
         self.write_out()?;
         let number = self.next_number()?;
-        let file = match self.ahead.take() {
-            Some(making) => making.finish()?,
+        let file = match self.ahead.take().map(Making::finish) {
+            Some(Ok(file)) => file,
+            // There may be room by now; what was begun is no segment.
+            Some(Err(error)) => {
+                tracing::warn!(%error, number, "a segment could not be made ahead; it is made again");
+                match self.disk.remove(&name(&self.directory, number)) {
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                    _ => {}
+                }
+                self.make_segment(number)()?
+            }
             None => self.make_segment(number)()?,
         };
         self.segments.write().unwrap_or_else(PoisonError::into_inner).push(file);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use liaison_log::disk::{Disk, memory::MemoryDisk};
 use liaison_node::{
-    record::{Arrived, NodeRecord, Queued, Stated},
+    record::{Arrived, Checkpoint, NodeRecord, Queued, Stated},
     store::{self, Store, StoreError, Write},
 };
 use liaison_proto::{
@@ -206,4 +206,27 @@ fn nothing_is_opened_before_its_delivered_is_stated() {
     };
     assert!(runtime.block_on(store.write(vec![NodeRecord::Stated(stated).into()])).unwrap());
     assert_eq!(store.state().to_open.len(), 1);
+}
+
+/// Promise 8: what the node has seen of the log is not forgotten because the disk was full just then: nobody waits for that
+/// record, and it is durable before whatever is written after it.
+#[tokio::test]
+async fn promise_8_the_newest_checkpoint_waits_for_room_on_a_full_disk() {
+    let disk = new_disk();
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let store = Store::open(&shared, SEGMENT, 1, office()).unwrap();
+    let note = |size: u64| Bytes::from(format!("test.example/log\n{size}\n"));
+    let checkpoint = |size| NodeRecord::Checkpoint(Checkpoint { note: note(size) }).into();
+    disk.say_available(Some(0));
+    for size in [3, 4, 7] {
+        store.write_behind(checkpoint(size)).await.unwrap();
+    }
+    let full = store.try_write(vec![queued(10).1]).await;
+    assert!(matches!(full, Err(StoreError::Full)), "{full:?}");
+    assert_eq!(store.state().checkpoint, None);
+    disk.say_available(None);
+    store.write(vec![queued(10).1]).await.unwrap();
+    assert_eq!(store.state().checkpoint, Some(note(7)));
+    store.close().await;
+    assert_eq!(open(&disk).unwrap().state().checkpoint, Some(note(7)), "it is not durable");
 }
