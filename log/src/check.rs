@@ -9,6 +9,7 @@ use crate::{
     commit::{Log, Sequencer},
     disk::{Disk, overlay::OverlayDisk},
     open::{LogConfig, open},
+    tiles,
 };
 
 /// What a check found.
@@ -23,6 +24,15 @@ pub struct Checked<S: Sequencer> {
     pub problems: Vec<String>,
     /// What is no damage, and worth knowing.
     pub notes: Vec<String>,
+}
+
+/// Names of the tiles that became full between two sizes: a crash behind the signed size has not written them.
+fn tiles_between(signed: u64, size: u64) -> Vec<String> {
+    let full = |size: u64, level: u8| size.checked_shr(8 * (u32::from(level) + 1)).unwrap_or(0);
+    (0..8_u8)
+        .flat_map(|level| (full(signed, level)..full(size, level)).map(move |index| (level, index)))
+        .map(|(level, index)| tiles::tile_path(level, index, 256))
+        .collect()
 }
 
 /// Checks a log.
@@ -40,8 +50,13 @@ pub fn check<S: Sequencer>(config: LogConfig, sequencer: S) -> Checked<S> {
     if let Some(cut) = &recovery.cut {
         notes.push(format!("behind the signed size something was never finished, and the next start cuts it: {cut}"));
     }
+    let unwritten = tiles_between(recovery.size - recovery.kept, recovery.size);
     for tile in overlay.changed().iter().filter(|name| name.starts_with("tile/")) {
-        problems.push(format!("{tile} is missing or damaged; the next start makes it anew from the entries"));
+        if unwritten.contains(tile) {
+            notes.push(format!("{tile} was not written yet; the next start makes it from the entries"));
+        } else {
+            problems.push(format!("{tile} is missing or damaged; the next start makes it anew from the entries"));
+        }
     }
     let (reader, mut bodies) = (log.reader(), 0);
     for index in (0..recovery.size).map(LogIndex) {

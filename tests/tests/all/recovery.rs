@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use liaison_log::{
+    check::check as check_log,
     checkpoint::{CheckpointSigner, VerifiedCheckpoint},
     commit::{ApplyError, Log, Logged, Moment, Sequenced, Sequencer},
     disk::{Disk, memory::MemoryDisk},
@@ -316,6 +317,26 @@ fn a_revocation_holds_until_the_office_is_enrolled_anew_and_is_not_replayed() {
     assert!(state.office(id, state.size()).is_some());
     assert!(key(&state).is_none(), "a key from before the revocation came back");
     assert_eq!(state.apply(&revoked, noon), Err(RecordError::Repeated), "an old revocation was entered again");
+}
+
+/// What a crash leaves behind the signed size is no damage: the tile that the kept entries fill is made by the next start.
+#[test]
+fn what_a_crash_left_unfinished_is_a_note_to_a_check_not_a_problem() {
+    let mut unwritten = 0;
+    for operations in 0..12 {
+        let disk = new_disk();
+        let mut log = try_open(&disk).unwrap();
+        log.commit((0..255).map(|n: u8| (vec![n], false)).collect(), UnixMillis(1)).unwrap();
+        log.record_signed().unwrap();
+        disk.fail_after(operations);
+        let _ = log.commit(vec![(vec![1; 40], true); 3], UnixMillis(2));
+        let disk: Arc<dyn Disk> = Arc::new(disk.after_power_cut(|| true));
+        let config = LogConfig { disk, signer: signer(), segment_bytes: SEGMENT, reserve_bytes: 0 };
+        let checked = check_log(config, Plain::default());
+        assert_eq!(checked.problems, Vec::<String>::new(), "after {operations} operations");
+        unwritten += usize::from(checked.notes.iter().any(|note| note.contains("was not written yet")));
+    }
+    assert!(unwritten > 0, "no crash came between the entries and their tile");
 }
 
 /// State is never created silently.
