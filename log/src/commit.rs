@@ -318,6 +318,9 @@ impl<S: Sequencer> Log<S> {
     /// # Errors
     /// [`CommitError`]: the next start recovers.
     pub fn close(mut self) -> Result<(), CommitError> {
+        if self.poisoned {
+            return Err(io::Error::other("the log stopped after an earlier failure").into());
+        }
         self.record_signed()?;
         Ok(self.sequencer.close()?)
     }

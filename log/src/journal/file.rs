@@ -276,8 +276,8 @@ impl SegmentedJournal {
         let number = self.next_number()?;
         let file = match self.ahead.take().map(Making::finish) {
             Some(Ok(file)) => file,
-            // There may be room by now; what was begun is no segment.
-            Some(Err(error)) => {
+            // There may be room, or a thread, by now; what was begun is no segment. A device that fails is final.
+            Some(Err(error)) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::WouldBlock) => {
                 tracing::warn!(%error, number, "a segment could not be made ahead; it is made again");
                 match self.disk.remove(&name(&self.directory, number)) {
                     Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
@@ -285,6 +285,7 @@ impl SegmentedJournal {
                 }
                 self.make_segment(number)()?
             }
+            Some(Err(error)) => return Err(error),
             None => self.make_segment(number)()?,
         };
         self.segments.write().unwrap_or_else(PoisonError::into_inner).push(file);
