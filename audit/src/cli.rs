@@ -10,6 +10,7 @@ use std::{
 use clap::{Parser, Subcommand};
 use liaison_link::{
     charter_files::Charters,
+    net::tcp,
     process::{EXIT_HELP, exit, fail},
 };
 use liaison_proto::{charter::Charter, ids::MessageId, refusal::Refusal};
@@ -124,7 +125,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     match arguments.command {
         Command::Mirror { broker, certificate, key, copy } => {
-            run_mirror(&charters, &Source { broker, certificate, key }, &copy, json)
+            run_mirror(&charters, &Source { broker, certificate, key, dialer: tcp() }, &copy, json)
         }
         Command::Verify { copy } => with_replay(&copy, &charter, |replay| print_verdict(replay, json)),
         Command::Inspect { copy, message } => with_replay(&copy, &charter, |replay| print_life(replay, message, json)),

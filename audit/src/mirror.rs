@@ -10,6 +10,7 @@ use std::{
 use liaison_link::{
     charter_files::{CharterFileError, Charters},
     dial::{self, BadBrokerName},
+    net::Dialer,
     time::FlooredTime,
     tls::{self, Identity, TlsError},
 };
@@ -36,7 +37,7 @@ use crate::finding::{Finding, FindingCode};
 pub const LOGS: [(&str, LogName); 2] = [("directory", LogName::Directory), ("exchange", LogName::Exchange)];
 
 /// Where to mirror from, and as whom.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Source {
     /// The broker's address.
     pub broker: SocketAddr,
@@ -44,6 +45,8 @@ pub struct Source {
     pub certificate: PathBuf,
     /// The auditor's key.
     pub key: PathBuf,
+    /// The network.
+    pub dialer: Dialer,
 }
 
 /// Why mirroring failed without saying anything about the log.
@@ -137,7 +140,7 @@ pub async fn mirror(
     let time = FlooredTime::new(Arc::new(SystemClock), &charter, UnixMillis(0));
     let cas = charter.broker_cas(time.now());
     let tls = tls::client_config(&cas, identity_pem, charter.file().require_post_quantum, time)?;
-    let channel = dial::channel(&charter, source.broker, tls.into(), dial::tcp())?;
+    let channel = dial::channel(&charter, source.broker, tls.into(), Arc::clone(&source.dialer))?;
     let (mut done, mut findings) = (Vec::new(), Vec::new());
     let later = RemoteLog::new(channel.clone(), LogName::Directory).charters(charter.number()).await;
     let later = later.map_err(|status| MirrorFailed::Source("directory", Box::new(status)))?;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use liaison_link::{
-    dial::tune,
+    net::{Listener, Stream},
     time::FlooredTime,
     tls::{ALPN_H2, Identity, TlsError, provider, roots},
 };
@@ -25,7 +25,6 @@ use rustls::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc},
 };
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
@@ -57,14 +56,14 @@ pub struct Caller {
 
 /// An authenticated connection.
 pub struct Connection {
-    stream: TlsStream<TcpStream>,
+    stream: TlsStream<Stream>,
     caller: Caller,
     place: Place,
     ends: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
 impl Connection {
-    fn new(stream: TlsStream<TcpStream>, party: Party, place: Place) -> Self {
+    fn new(stream: TlsStream<Stream>, party: Party, place: Place) -> Self {
         let excess = place.excess;
         let ends = excess.then(|| Box::pin(tokio::time::sleep(EXCESS)));
         Self { stream, caller: Caller { party, excess }, place, ends }
@@ -178,11 +177,11 @@ impl Door {
     }
 
     /// Accepts connections until the receiver is dropped.
-    pub async fn accept(self: Arc<Self>, listener: TcpListener, served: mpsc::Sender<io::Result<Connection>>) {
+    pub async fn accept(self: Arc<Self>, mut listener: impl Listener, served: mpsc::Sender<io::Result<Connection>>) {
         loop {
             let (stream, address) = tokio::select! {
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, address)) => (stream, address.ip()),
+                    Ok(accepted) => accepted,
                     Err(error) => {
                         tracing::warn!(%error, "accepting a connection failed");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -217,8 +216,7 @@ impl Door {
         tracing::info!(%address, why, "connection refused");
     }
 
-    async fn authenticate(&self, stream: TcpStream, place: AddressPlace) -> io::Result<Connection> {
-        tune(&stream)?;
+    async fn authenticate(&self, stream: Stream, place: AddressPlace) -> io::Result<Connection> {
         // Whoever says nothing takes no turn, and one address takes its own share of them: nobody waits for silent peers.
         let hello = LazyConfigAcceptor::new(Acceptor::default(), stream);
         let hello = tokio::time::timeout(HELLO_TIMEOUT, hello).await.map_err(io::Error::other)??;

@@ -10,6 +10,7 @@ use std::{
 use liaison_link::{charter_files, process::lock_directory};
 use liaison_log::{
     check::check,
+    disk::os_disks,
     exchange::ExchangeState,
     index::{Index as _, IndexError, MemoryIndex},
 };
@@ -55,9 +56,9 @@ pub fn run(config: &Config) -> Result<Report, StartError> {
         return Err(StartError::Missing(config.data.clone()));
     }
     let _lock = lock_directory(&config.data).map_err(io_failed("locking the data directory"))?;
-    let mut report = Report::default();
+    let (disks, mut report) = (os_disks(), Report::default());
     let (sequencer, directory) = DirectorySequencer::new(charter.clone(), Arc::default());
-    let directory_config = log_config(config, "directory", &config.directory_log_key, &charter)?;
+    let directory_config = log_config(config, &disks, "directory", &config.directory_log_key, &charter)?;
     let checked = check(directory_config, sequencer);
     report.read.push(format!("directory log: {} entries", checked.entries));
     report.note("directory log", checked.problems, checked.notes);
@@ -69,7 +70,7 @@ pub fn run(config: &Config) -> Result<Report, StartError> {
     let sequencer =
         ExchangeSequencer::new(state, directory, Arc::new(Queue::default()), Arc::clone(&attachments), Arc::default());
     let state = sequencer.state();
-    let exchange_config = log_config(config, "exchange", &config.exchange_log_key, &charter)?;
+    let exchange_config = log_config(config, &disks, "exchange", &config.exchange_log_key, &charter)?;
     let checked = check(exchange_config, sequencer);
     report.read.push(format!("exchange log: {} entries, {} bodies", checked.entries, checked.bodies));
     report.note("exchange log", checked.problems, checked.notes);

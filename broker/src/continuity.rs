@@ -8,24 +8,20 @@
 use std::{
     fs,
     io::{self, Write as _},
-    os::unix::fs::MetadataExt as _,
     path::Path,
-    time::UNIX_EPOCH,
 };
+
+use liaison_log::disk::{Disk as _, Disks, OsDisk};
 
 const NOTE: &str = "continuity";
 const LOGS: [&str; 2] = ["directory", "exchange"];
 
-fn identity(data: &Path, note: &Path) -> io::Result<String> {
+fn identity(data: &Path, disks: &Disks, note: &str) -> io::Result<String> {
     let mut text = String::new();
-    let logs = LOGS.map(|log| (log, data.join(log).join("leaves/00000000.segment")));
-    for (name, path) in logs.into_iter().chain([("note", note.to_path_buf())]) {
-        let found = fs::metadata(path)?;
-        // Not every file system knows when a file was made.
-        let born = found.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
-        let nanos = born.map_or(0, |born| born.as_nanos());
-        text.push_str(&format!("{name} {} {nanos}\n", found.ino()));
+    for log in LOGS {
+        text.push_str(&format!("{log} {}\n", disks(&data.join(log)).identity("leaves/00000000.segment")?));
     }
+    text.push_str(&format!("note {}\n", OsDisk::new(data).identity(note)?));
     Ok(text)
 }
 
@@ -33,9 +29,9 @@ fn identity(data: &Path, note: &Path) -> io::Result<String> {
 ///
 /// # Errors
 /// When they cannot be looked at.
-pub fn is_unbroken(data: &Path) -> io::Result<bool> {
+pub fn is_unbroken(data: &Path, disks: &Disks) -> io::Result<bool> {
     match fs::read_to_string(data.join(NOTE)) {
-        Ok(noted) => Ok(noted == identity(data, &data.join(NOTE))?),
+        Ok(noted) => Ok(noted == identity(data, disks, NOTE)?),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(e) => Err(e),
     }
@@ -45,12 +41,12 @@ pub fn is_unbroken(data: &Path) -> io::Result<bool> {
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn confirm(data: &Path) -> io::Result<()> {
-    let (new, place) = (data.join(format!("{NOTE}.new")), data.join(NOTE));
-    let mut file = fs::File::create(&new)?;
-    file.write_all(identity(data, &new)?.as_bytes())?;
+pub fn confirm(data: &Path, disks: &Disks) -> io::Result<()> {
+    let new = format!("{NOTE}.new");
+    let mut file = fs::File::create(data.join(&new))?;
+    file.write_all(identity(data, disks, &new)?.as_bytes())?;
     file.sync_all()?;
-    fs::rename(&new, &place)?;
+    fs::rename(data.join(&new), data.join(NOTE))?;
     fs::File::open(data)?.sync_all()
 }
 

@@ -18,7 +18,7 @@ use liaison_link::{
 use liaison_log::{
     checkpoint::CheckpointSigner,
     commit::{CommitError, Log},
-    disk::{Disk, OsDisk},
+    disk::{Disks, os_disks},
     exchange::ExchangeState,
     index::IndexError,
     open::{self, LogConfig, OpenError, Recovery},
@@ -192,22 +192,18 @@ fn signer(path: &Path, identity: &LogIdentity, charter: u64) -> Result<Checkpoin
     Ok(CheckpointSigner::new(identity.origin.clone(), key))
 }
 
-fn disk(config: &Config, log: &str) -> Arc<dyn Disk> {
-    Arc::new(OsDisk::new(config.data.join(log)))
-}
-
 /// Reads the charter and opens both logs: recovery on the normal path's code.
 ///
 /// # Errors
 /// [`StartError`].
-pub fn open_logs(config: &Config) -> Result<(Charter, Logs), StartError> {
+pub fn open_logs(config: &Config, disks: &Disks) -> Result<(Charter, Logs), StartError> {
     let charter = charter_files::load(&config.charter, Some(&config.charter_sha256))?;
     if !config.data.is_dir() {
         return Err(StartError::Missing(config.data.clone()));
     }
     let gate = Arc::new(Gate::default());
     let (sequencer, directory) = DirectorySequencer::new(charter.clone(), Arc::clone(&gate));
-    let directory_config = log_config(config, "directory", &config.directory_log_key, &charter)?;
+    let directory_config = log_config(config, disks, "directory", &config.directory_log_key, &charter)?;
     let (directory_log, directory_recovery) =
         open::open(directory_config, sequencer).map_err(|e| StartError::Log("directory", e))?;
     let entered = directory.read().unwrap_or_else(PoisonError::into_inner).charters();
@@ -219,7 +215,7 @@ pub fn open_logs(config: &Config) -> Result<(Charter, Logs), StartError> {
     if empty {
         tracing::info!("the index is built from the journal");
     }
-    let opened = match open_exchange(config, &charter, &directory, &gate, index) {
+    let opened = match open_exchange(config, disks, &charter, &directory, &gate, index) {
         // Its rows cannot be read: it is never the truth, so that stops nobody.
         Err(StartError::Index(error)) => {
             tracing::warn!(%error, "the index is damaged");
@@ -231,7 +227,7 @@ pub fn open_logs(config: &Config) -> Result<(Charter, Logs), StartError> {
         Some(opened) => opened,
         None => {
             tracing::warn!("the index is damaged, or not of this log; it is built from the journal again");
-            let opened = open_exchange(config, &charter, &directory, &gate, SledIndex::empty(&root)?)?;
+            let opened = open_exchange(config, disks, &charter, &directory, &gate, SledIndex::empty(&root)?)?;
             opened.ok_or_else(|| StartError::Index(IndexError("a new index does not fit its log".into())))?
         }
     };
@@ -243,9 +239,15 @@ pub fn open_logs(config: &Config) -> Result<(Charter, Logs), StartError> {
     Ok((charter, logs))
 }
 
-pub(crate) fn log_config(config: &Config, name: &str, key: &Path, charter: &Charter) -> Result<LogConfig, StartError> {
+pub(crate) fn log_config(
+    config: &Config,
+    disks: &Disks,
+    name: &str,
+    key: &Path,
+    charter: &Charter,
+) -> Result<LogConfig, StartError> {
     let identity = if name == "directory" { charter.directory_log() } else { charter.exchange_log() };
-    let (disk, signer) = (disk(config, name), signer(key, identity, charter.number())?);
+    let (disk, signer) = (disks(&config.data.join(name)), signer(key, identity, charter.number())?);
     let (segment_bytes, reserve_bytes) = (config.segment_bytes(), config.reserve_bytes());
     Ok(LogConfig { disk, signer, segment_bytes, reserve_bytes })
 }
@@ -263,6 +265,7 @@ struct Exchange {
 /// Opens the exchange log with an index; none when the index is of another log, or ahead of this one.
 fn open_exchange(
     config: &Config,
+    disks: &Disks,
     charter: &Charter,
     directory: &Arc<RwLock<Directory>>,
     gate: &Arc<Gate>,
@@ -283,7 +286,7 @@ fn open_exchange(
     let (directory, gate) = (Arc::clone(directory), Arc::clone(gate));
     let sequencer = ExchangeSequencer::new(state, directory, Arc::clone(&queue), Arc::clone(&attachments), gate);
     let (state, unwitnessed, stale) = (sequencer.state(), sequencer.unwitnessed(), sequencer.stale());
-    let exchange_config = log_config(config, "exchange", &config.exchange_log_key, charter)?;
+    let exchange_config = log_config(config, disks, "exchange", &config.exchange_log_key, charter)?;
     let (log, recovery) = match open::open(exchange_config, sequencer) {
         Ok((_, recovery)) if applied > recovery.size => return Ok(None),
         Ok(opened) => opened,
@@ -314,11 +317,12 @@ pub fn init(config: &Config, records: &Path, clock: &dyn Clock, entropy: &dyn En
 }
 
 fn build(config: &Config, records: &Path, clock: &dyn Clock, entropy: &dyn Entropy) -> Result<u64, StartError> {
+    let disks = os_disks();
     for log in ["directory", "exchange"] {
-        open::create(&disk(config, log), config.segment_bytes(), entropy)
+        open::create(&disks(&config.data.join(log)), config.segment_bytes(), entropy)
             .map_err(io_failed(format!("creating the {log} log")))?;
     }
-    let (_, mut logs) = open_logs(config)?;
+    let (_, mut logs) = open_logs(config, &disks)?;
     let listing = fs::read_dir(records).map_err(io_failed(format!("reading {}", records.display())))?;
     let mut files: Vec<PathBuf> = listing.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "record"));
@@ -339,6 +343,6 @@ fn build(config: &Config, records: &Path, clock: &dyn Clock, entropy: &dyn Entro
     }
     logs.directory_log.close()?;
     logs.exchange_log.close()?;
-    continuity::confirm(&config.data)?;
+    continuity::confirm(&config.data, &disks)?;
     Ok(files.len() as u64)
 }

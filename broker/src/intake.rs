@@ -5,11 +5,12 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use liaison_log::{
     committer::{Committer, Promised},
-    disk::{Disk as _, OsDisk},
+    disk::Disk,
     exchange::ExchangeState,
     fair::Ticket,
     leaf::{Event as LeafEvent, ExchangeLeaf},
     reader::LogReader,
+    work,
 };
 use liaison_proto::{
     ProtoMessage as _,
@@ -74,7 +75,7 @@ const ENTER_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 /// statements that end a message's way.
 pub struct Room {
     /// The data directory's disk.
-    pub disk: OsDisk,
+    pub disk: Arc<dyn Disk>,
     /// Bytes that the log keeps free in any case.
     pub reserve: u64,
 }
@@ -266,7 +267,7 @@ impl Intake {
     /// Holds a message that cannot wait; it is put in line when the log takes it itself by now.
     async fn hold(self: &Arc<Self>, admitted: Admitted, seen_size: u64) -> Result<Taken, Refusal> {
         let this = Arc::clone(self);
-        let held = tokio::task::spawn_blocking(move || {
+        let held = work::blocking(move || {
             if this.room.is_full() {
                 return Err(Refusal::new(RefusalCode::StorageFull, "the broker's disk is full; nothing was accepted"));
             }

@@ -19,6 +19,7 @@
 
 pub mod accept;
 pub mod admit;
+pub mod assemble;
 pub mod attachments;
 pub mod bodies;
 pub mod charters;

@@ -29,6 +29,7 @@ use liaison_log::{
     lost::{Lost, TrialError},
     reader::LogReader,
     verify::Inconsistent,
+    work,
 };
 use liaison_proto::{
     Bytes, ProtoMessage as _,
@@ -370,7 +371,7 @@ impl Repair {
         let Some(office) = *self.helper.lock().unwrap_or_else(PoisonError::into_inner) else { return };
         for side in 0..self.sides.len() {
             let this = Arc::clone(&self);
-            let complete = tokio::task::spawn_blocking(move || this.complete(&this.sides[side])).await;
+            let complete = work::blocking(move || this.complete(&this.sides[side])).await;
             let Ok(Some(range)) = complete else {
                 // The exchange log's entries were judged by the directory's: it comes first.
                 if self.gate.is_closed_for(self.sides[side].reason) {

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use liaison_log::{committer::Committer, fair::Ticket, leaf::Statement};
+use liaison_log::{committer::Committer, fair::Ticket, leaf::Statement, work};
 use liaison_proto::{
     Bytes, ProtoMessage as _,
     directory::Directory,
@@ -306,7 +306,7 @@ impl exchange_server::Exchange for Service {
         let busy = || Refusal::new(RefusalCode::TooMany, "another node is looking for what it lost").after(LOOKING);
         let looking = Arc::clone(&self.looking).try_acquire_owned().map_err(|_| busy())?;
         let index = Arc::clone(&self.index);
-        let entries = tokio::task::spawn_blocking(move || {
+        let entries = work::blocking(move || {
             let _looking = looking;
             numbers::entries(index.as_ref(), office, &request)
         });

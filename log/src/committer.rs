@@ -1,7 +1,7 @@
-//! The one thread that writes a log. Callers hand it events and await the answers; what waits is committed together, in
+//! The one writer of a log. Callers hand it events and await the answers; what waits is committed together, in
 //! fair shares.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use liaison_proto::{
     clock::Clock,
@@ -12,8 +12,10 @@ use tokio::sync::{oneshot, watch};
 
 use crate::{
     commit::{Answer, Entered, Log, Sequencer},
+    disk::device_time,
     fair::{Bounds, FairQueue, NotTaken, Ticket},
     reader::LogReader,
+    work,
 };
 
 /// Events committed together at most: the batch that a disk of 2026 syncs in half a millisecond.
@@ -42,7 +44,7 @@ impl<E> Drop for Open<E> {
     }
 }
 
-/// A handle to the committing thread.
+/// A handle to the writer.
 pub struct Committer<E> {
     open: Arc<Open<E>>,
     reader: Arc<LogReader>,
@@ -77,16 +79,16 @@ impl Promised {
 }
 
 impl<E: Send + 'static> Committer<E> {
-    /// Starts the thread. It ends when every handle is gone, or at the first failure.
+    /// Starts the writer. It ends when every handle is gone, or at the first failure.
     ///
     /// # Errors
-    /// When the thread cannot be started.
+    /// When it cannot be started.
     pub fn start<S: Sequencer<Event = E>>(log: Log<S>, clock: Arc<dyn Clock>) -> std::io::Result<Self> {
         let (queue, reader) = (Arc::new(FairQueue::new(WAITING)), log.reader());
         let waiting = Arc::clone(&queue);
         let (stop, stopped) = watch::channel(false);
-        thread::Builder::new().name("committer".into()).spawn(move || {
-            run(log, &waiting, clock.as_ref());
+        work::start("committer", async move {
+            run(log, &waiting, clock.as_ref()).await;
             // Whoever still waits is answered by the end of its request.
             waiting.close();
             while !waiting.try_batch(MAX_BATCH, usize::MAX).is_empty() {}
@@ -125,10 +127,10 @@ impl<E: Send + 'static> Committer<E> {
         self.open.0.waiting()
     }
 
-    /// Completes when the thread has ended.
+    /// Completes when the writer has ended.
     pub async fn stopped(&self) {
         let mut stopped = self.stopped.clone();
-        // An error means that the thread is gone, too.
+        // An error means that the writer is gone, too.
         let _ = stopped.wait_for(|stopped| *stopped).await;
     }
 
@@ -139,11 +141,12 @@ impl<E: Send + 'static> Committer<E> {
     }
 }
 
-fn run<S: Sequencer>(mut log: Log<S>, waiting: &FairQueue<Request<S::Event>>, clock: &dyn Clock) {
+async fn run<S: Sequencer>(mut log: Log<S>, waiting: &FairQueue<Request<S::Event>>, clock: &dyn Clock) {
+    let disk = Arc::clone(&log.disk);
     let mut unrecorded = false;
     loop {
         let idle = unrecorded.then_some(IDLE);
-        let Some(requests) = waiting.wait_batch(MAX_BATCH, MAX_BATCH_BYTES, idle) else { break };
+        let Some(requests) = waiting.wait_batch(MAX_BATCH, MAX_BATCH_BYTES, idle).await else { break };
         if requests.is_empty() {
             // What was signed last is recorded now rather than with the next batch.
             unrecorded = false;
@@ -155,7 +158,9 @@ fn run<S: Sequencer>(mut log: Log<S>, waiting: &FairQueue<Request<S::Event>>, cl
         }
         let (events, answers): (Vec<_>, Vec<_>) =
             requests.into_iter().map(|request| (request.event, request.answer)).unzip();
-        match log.enter(events, clock.now()) {
+        let entered = log.enter(events, clock.now());
+        device_time(disk.as_ref()).await;
+        match entered {
             Ok(results) => {
                 // A caller that has gone away finds its receipt when it retries.
                 answers.into_iter().zip(results).for_each(|(answer, result)| drop(answer.send(result)));

@@ -4,10 +4,11 @@
 use std::{
     fs::{File, OpenOptions},
     io,
-    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
+    os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
     thread::{self, JoinHandle},
+    time::{Duration, UNIX_EPOCH},
 };
 
 pub mod memory;
@@ -103,6 +104,16 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// When the device fails.
     fn available(&self) -> io::Result<u64>;
+    /// How long a simulated device takes for what a writer has just written: time that passes for everybody else, too. A
+    /// real one has taken it already.
+    fn device_time(&self) -> Duration {
+        Duration::ZERO
+    }
+    /// What a copy of a file cannot have: who it is, rather than what is in it.
+    ///
+    /// # Errors
+    /// When it does not exist, or the device fails.
+    fn identity(&self, name: &str) -> io::Result<String>;
     /// Begins to make a file that will be needed soon. A simulated disk makes it at once, so that a simulation is the
     /// same each time.
     fn make_beside(&self, make: Make) -> Making {
@@ -119,6 +130,23 @@ pub trait Disk: Send + Sync {
 
 fn sync_all(files: &[Arc<dyn DiskFile>]) -> io::Result<()> {
     files.iter().try_for_each(|file| file.sync_data())
+}
+
+/// Lets a simulated device's time pass.
+pub async fn device_time(disk: &dyn Disk) {
+    let time = disk.device_time();
+    if !time.is_zero() {
+        tokio::time::sleep(time).await;
+    }
+}
+
+/// Gives the disk of a directory.
+pub type Disks = Arc<dyn Fn(&Path) -> Arc<dyn Disk> + Send + Sync>;
+
+/// The operating system's.
+#[must_use]
+pub fn os_disks() -> Disks {
+    Arc::new(|directory| Arc::new(OsDisk::new(directory)))
 }
 
 /// Reads a whole file.
@@ -242,6 +270,13 @@ impl Disk for OsDisk {
     fn available(&self) -> io::Result<u64> {
         let found = rustix::fs::statvfs(&self.root)?;
         Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+
+    fn identity(&self, name: &str) -> io::Result<String> {
+        let found = std::fs::metadata(self.root.join(name))?;
+        // Not every file system knows when a file was made.
+        let born = found.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
+        Ok(format!("{} {}", found.ino(), born.map_or(0, |born| born.as_nanos())))
     }
 
     fn make_beside(&self, make: Make) -> Making {

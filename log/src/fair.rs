@@ -3,11 +3,12 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use liaison_proto::ids::{Lane, OfficeId};
+use tokio::{sync::Notify, time::timeout};
 
 /// Whose turn an item waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,12 +93,12 @@ struct Inner<T> {
     closed: bool,
 }
 
-/// The queue.
+/// The queue. One reader waits for what comes.
 #[derive(Debug)]
 pub struct FairQueue<T> {
     bounds: Bounds,
     inner: Mutex<Inner<T>>,
-    ready: Condvar,
+    ready: Notify,
 }
 
 impl<T> FairQueue<T> {
@@ -105,7 +106,7 @@ impl<T> FairQueue<T> {
     #[must_use]
     pub fn new(bounds: Bounds) -> Self {
         let inner = Inner { lanes: std::array::from_fn(|_| LaneQueue::default()), closed: false };
-        Self { bounds, inner: Mutex::new(inner), ready: Condvar::new() }
+        Self { bounds, inner: Mutex::new(inner), ready: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<T>> {
@@ -137,7 +138,7 @@ impl<T> FairQueue<T> {
     /// Nothing is taken in any more; what waits is still handed out.
     pub fn close(&self) {
         self.lock().closed = true;
-        self.ready.notify_all();
+        self.ready.notify_one();
     }
 
     /// What waits, at most `most` items of about `bytes` together; empty when nothing does.
@@ -148,28 +149,27 @@ impl<T> FairQueue<T> {
 
     /// Waits for something, at most so long when a time is given: nothing has come then. None when the queue was closed
     /// and is empty.
-    #[must_use]
-    pub fn wait_batch(&self, most: usize, bytes: usize, longest: Option<Duration>) -> Option<Vec<T>> {
-        let mut inner = self.lock();
+    pub async fn wait_batch(&self, most: usize, bytes: usize, longest: Option<Duration>) -> Option<Vec<T>> {
         loop {
-            let batch = Self::batch(&mut inner, most, bytes);
-            if !batch.is_empty() {
-                return Some(batch);
+            {
+                let mut inner = self.lock();
+                let batch = Self::batch(&mut inner, most, bytes);
+                if !batch.is_empty() {
+                    return Some(batch);
+                }
+                if inner.closed {
+                    return None;
+                }
             }
-            if inner.closed {
-                return None;
-            }
-            inner = match longest {
-                None => self.ready.wait(inner).unwrap_or_else(PoisonError::into_inner),
+            // A push before this keeps its notice for us.
+            match longest {
+                None => self.ready.notified().await,
                 Some(longest) => {
-                    let (inner, waited) =
-                        self.ready.wait_timeout(inner, longest).unwrap_or_else(PoisonError::into_inner);
-                    if waited.timed_out() && !inner.closed && inner.lanes.iter().all(|lane| lane.count == 0) {
+                    if timeout(longest, self.ready.notified()).await.is_err() {
                         return Some(Vec::new());
                     }
-                    inner
                 }
-            };
+            }
         }
     }
 
@@ -241,13 +241,13 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_closed_queue_hands_out_what_it_has() {
+    #[tokio::test]
+    async fn a_closed_queue_hands_out_what_it_has() {
         let queue = FairQueue::new(Bounds { office: 2, lane: 2 });
         queue.push(ticket(Lane::Flash, "VN-BLO-LCA"), 1).unwrap();
         queue.close();
         assert_eq!(queue.push(ticket(Lane::Flash, "VN-BLO-LCA"), 2), Err(NotTaken::Closed));
-        assert_eq!(queue.wait_batch(8, 8, None), Some(vec![1]));
-        assert_eq!(queue.wait_batch(8, 8, Some(Duration::ZERO)), None);
+        assert_eq!(queue.wait_batch(8, 8, None).await, Some(vec![1]));
+        assert_eq!(queue.wait_batch(8, 8, Some(Duration::ZERO)).await, None);
     }
 }

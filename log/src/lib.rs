@@ -36,5 +36,6 @@ pub mod succession;
 pub mod tiles;
 pub mod tree;
 pub mod verify;
+pub mod work;
 
 pub use tlog_tiles::tlog::Hash;

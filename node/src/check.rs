@@ -9,7 +9,7 @@ use liaison_link::{
     tls::{self, Identity},
 };
 use liaison_log::{
-    disk::{Disk, overlay::OverlayDisk},
+    disk::{Disk, os_disks, overlay::OverlayDisk},
     mirror::Mirror,
 };
 use liaison_proto::{
@@ -60,10 +60,12 @@ pub fn run(config: &Config) -> Result<Value, NodeError> {
     let (mut read, mut notes, mut problems) = (Vec::new(), Vec::new(), Vec::new());
     let charters = Charters::open(&config.charter, Some(&config.charter_sha256), config.data.join("charters"))?;
     problems.extend(check_keystore(&keystore(config), &charters.get()));
-    if let Err(error) = Mirror::open(disk(config, "directory"), charters.get().directory_log().clone(), u64::MAX) {
+    if let Err(error) =
+        Mirror::open(disk(config, &os_disks(), "directory"), charters.get().directory_log().clone(), u64::MAX)
+    {
         notes.push(format!("the copy of the directory log is damaged, and will be fetched again: {error}"));
     }
-    let overlay: Arc<dyn Disk> = Arc::new(OverlayDisk::new(disk(config, "store")));
+    let overlay: Arc<dyn Disk> = Arc::new(OverlayDisk::new(disk(config, &os_disks(), "store")));
     let store = match Store::open(&overlay, config.segment_bytes(), 0, config.office) {
         Ok(store) => store,
         Err(error) => {

@@ -9,7 +9,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use liaison_link::{
-    dial, local,
+    local, net,
     process::{EXIT_HELP, exit, fail, init_logs, print_check, with_config},
 };
 use liaison_proto::{
@@ -191,7 +191,7 @@ fn run_daemons(configs: Vec<Config>, clock: &Arc<dyn Clock>) -> ExitCode {
     let ran = runtime.block_on(async {
         let mut offices = tokio::task::JoinSet::new();
         for config in configs {
-            offices.spawn(daemon::run(config, Arc::clone(clock), Arc::new(OsEntropy), dial::tcp()));
+            offices.spawn(daemon::run(config, Arc::clone(clock), Arc::new(OsEntropy), net::tcp()));
         }
         let mut first = Ok(());
         while let Some(ended) = offices.join_next().await {

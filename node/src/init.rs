@@ -12,7 +12,7 @@ use liaison_link::{
     process::build_directory,
     tls::TlsError,
 };
-use liaison_log::disk::{Disk, OsDisk};
+use liaison_log::disk::{Disk, Disks, os_disks};
 use liaison_proto::{clock::Clock, entropy::Entropy, ids::OfficeId, officer::OfficerError};
 
 use crate::{
@@ -84,10 +84,10 @@ pub fn keystore(config: &Config) -> Keystore {
     Keystore::new(config.data.join("keystore"))
 }
 
-/// The node's own directory.
+/// A part of the node's own directory.
 #[must_use]
-pub fn disk(config: &Config, part: &str) -> Arc<dyn Disk> {
-    Arc::new(OsDisk::new(config.data.join(part)))
+pub fn disk(config: &Config, disks: &Disks, part: &str) -> Arc<dyn Disk> {
+    disks(&config.data.join(part))
 }
 
 /// Creates a node from the office's key material; every officer found gets `passphrase`, to be changed.
@@ -110,7 +110,7 @@ pub fn init(
     }
     build_directory(&config.data, |place| {
         let building = Config { data: place.to_path_buf(), ..config.clone() };
-        let disk = disk(&building, "store");
+        let disk = disk(&building, &os_disks(), "store");
         store::create(&disk, config.segment_bytes(), entropy).map_err(io_failed("creating the store"))?;
         KeyTable::create(disk.as_ref()).map_err(io_failed("creating the key table"))?;
         let officers = keystore(&building).import(material, passphrase, entropy)?;

@@ -18,6 +18,7 @@
 //! - Every receipt is verified, and every checkpoint against the newest one verified before.
 //! - Content is on disk only under keys that are sealed under an officer's passphrase; a locked node opens nothing.
 
+pub mod assemble;
 pub mod attachments;
 pub mod attest;
 pub mod check;

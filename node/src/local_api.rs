@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use liaison_casework::validate::Problem;
 use liaison_link::local::{PeerUid, Reply, RequestBody};
-use liaison_log::disk::Disk;
+use liaison_log::{disk::Disk, work};
 use liaison_proto::{
     failure::chain,
     ids::{MessageId, OfficeId},
@@ -311,7 +311,7 @@ impl LocalApi {
         // Deriving the key takes a fraction of a second by design: not on the threads that serve messages.
         let (entropy, table, disk) =
             (Arc::clone(&self.composer.entropy), Arc::clone(&self.key_table), Arc::clone(&self.disk));
-        let unlocked = tokio::task::spawn_blocking(move || {
+        let unlocked = work::blocking(move || {
             let until = vault.unlock(uid, &name, passphrase.as_bytes(), entropy.as_ref())?;
             // What a crash left half done.
             if let Err(error) = vault.finish_at_rest(&table, disk.as_ref(), entropy.as_ref()) {

@@ -1,4 +1,4 @@
-//! The node's store: a journal of records and one of bodies, synced at the same time, written by one thread; the state
+//! The node's store: a journal of records and one of bodies, synced at the same time, with one writer; the state
 //! they add up to is in memory.
 //!
 //! Invariants:
@@ -9,12 +9,12 @@
 use std::{
     io,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
-    thread,
 };
 
 use liaison_log::{
-    disk::Disk,
+    disk::{Disk, device_time},
     journal::{Journal as _, JournalReader, Position, file::SegmentedJournal, sync_both},
+    work,
 };
 use liaison_proto::{
     Bytes, ProtoMessage as _,
@@ -236,8 +236,8 @@ impl Store {
             stopped,
         };
         let mut writer = Writer { records, bodies, state, changed, unmarked: true, disk, reserve_bytes, behind: None };
-        thread::Builder::new().name("store".into()).spawn(move || {
-            if let Err(error) = writer.run(waiting) {
+        work::start("store", async move {
+            if let Err(error) = writer.run(waiting).await {
                 tracing::error!(error = chain(&error), "the store has stopped");
             }
             stop.send_replace(true);
@@ -358,14 +358,14 @@ fn arrival(writes: &[Write]) -> Option<MessageId> {
 }
 
 impl Writer {
-    fn run(&mut self, mut waiting: mpsc::Receiver<Request>) -> io::Result<()> {
+    async fn run(&mut self, mut waiting: mpsc::Receiver<Request>) -> io::Result<()> {
         loop {
             let first = match waiting.try_recv() {
                 Ok(first) => first,
                 Err(mpsc::error::TryRecvError::Disconnected) => return self.mark(),
                 Err(mpsc::error::TryRecvError::Empty) => {
                     self.mark()?;
-                    match waiting.blocking_recv() {
+                    match waiting.recv().await {
                         Some(first) => first,
                         None => return Ok(()),
                     }
@@ -377,7 +377,7 @@ impl Writer {
             {
                 batch.push(next);
             }
-            self.commit(batch)?;
+            self.commit(batch).await?;
         }
     }
 
@@ -395,7 +395,7 @@ impl Writer {
         self.records.append(KIND_SYNCED, &[&mark.encode()]).map(|_| ())
     }
 
-    fn commit(&mut self, batch: Vec<Request>) -> io::Result<()> {
+    async fn commit(&mut self, batch: Vec<Request>) -> io::Result<()> {
         // Looked at before anything is written: a write that fails half-way would stop the store.
         if self.disk.available()? < self.reserve_bytes {
             tracing::error!("the disk is full: nothing is written until there is room");
@@ -436,6 +436,7 @@ impl Writer {
             answers.extend(done.map(|done| (done, true)));
         }
         sync_both(self.disk.as_ref(), &mut self.records, &mut self.bodies)?;
+        device_time(self.disk.as_ref()).await;
         self.unmarked = true;
         {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);

@@ -8,7 +8,7 @@ use liaison_log::{
     leaf::{Event, ExchangeLeaf},
     proof::TlogProof,
     remote::within,
-    succession,
+    succession, work,
 };
 use liaison_proto::{
     Bytes,
@@ -43,7 +43,7 @@ impl Successor {
         let ends = link.store.state().ends.len();
         if self.proven < ends {
             let looking = link.clone();
-            let Ok(unproven) = tokio::task::spawn_blocking(move || unproven(&looking)).await else { return Ok(()) };
+            let Ok(unproven) = work::blocking(move || unproven(&looking)).await else { return Ok(()) };
             let all = unproven.len() <= AT_ONCE;
             for (index, wrap) in unproven.into_iter().take(AT_ONCE) {
                 if !prove(link, index, wrap).await? {

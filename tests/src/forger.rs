@@ -8,7 +8,7 @@ use std::{
 };
 
 use liaison_link::{
-    charter_files, dial,
+    charter_files, dial, net,
     time::FlooredTime,
     tls::{self, Identity},
 };
@@ -55,7 +55,7 @@ pub fn connect(world: &World, identity: &str) -> Channel {
     let (charter, path) = (charter(world), PathBuf::from(world.path("charter")).join(identity));
     let identity = Identity::read(&path.join("tls.pem"), &path.join("tls.key")).unwrap();
     let address = world.broker_address().unwrap().parse().unwrap();
-    dial::channel(&charter, address, client(&charter, identity).into(), dial::tcp()).unwrap()
+    dial::channel(&charter, address, client(&charter, identity).into(), net::tcp()).unwrap()
 }
 
 /// TLS settings of a client, by the system's clock.

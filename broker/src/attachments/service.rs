@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use liaison_log::work;
 use liaison_proto::{
     Bytes,
     ids::OfficeId,
@@ -17,7 +18,6 @@ use liaison_proto::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncSeekExt as _},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
-    task::spawn_blocking,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -111,7 +111,7 @@ impl attachments_server::Attachments for AttachmentService {
                 break;
             }
             let appended;
-            (upload, appended) = spawn_blocking(move || {
+            (upload, appended) = work::blocking(move || {
                 let appended = upload.append(&part.data);
                 (upload, appended)
             })
@@ -127,7 +127,7 @@ impl attachments_server::Attachments for AttachmentService {
         }
         let size = upload.held();
         // Whatever ended it: what came is kept, and the next upload goes on from there.
-        let complete = spawn_blocking(move || upload.finish()).await.map_err(interrupted)??;
+        let complete = work::blocking(move || upload.finish()).await.map_err(interrupted)??;
         if complete {
             self.store.settle(office, sha256);
         }

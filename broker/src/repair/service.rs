@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use liaison_log::work;
 use liaison_proto::{
     Bytes,
     ids::{Lane, OfficeId},
@@ -10,7 +11,6 @@ use liaison_proto::{
     refusal::{Refusal, RefusalCode},
     wire::{self, repair_server},
 };
-use tokio::task::spawn_blocking;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Repair;
@@ -39,7 +39,7 @@ impl RepairService {
         let body = request.kept.as_ref().map_or(0, |kept| kept.body.len());
         self.shares.take_patiently(office, Lane::Bulk, body).await;
         let repair = Arc::clone(&self.repair);
-        match spawn_blocking(move || repair.take(office, &request)).await.map_err(failed)? {
+        match work::blocking(move || repair.take(office, &request)).await.map_err(failed)? {
             // One bad entry holds nobody up: there may be good ones behind it.
             Err(refusal) if refusal.retry_after.is_none() => {
                 note(office, &refusal);
@@ -56,7 +56,7 @@ impl repair_server::Repair for RepairService {
         let office = office(&request)?;
         self.shares.read(office).await?;
         let (repair, request) = (Arc::clone(&self.repair), request.into_inner());
-        let presented = spawn_blocking(move || {
+        let presented = work::blocking(move || {
             repair.present(office, &request)?;
             Ok::<_, Refusal>((repair.lost(), repair.is_closed()))
         });

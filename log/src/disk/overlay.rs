@@ -161,4 +161,8 @@ impl Disk for OverlayDisk {
     fn available(&self) -> io::Result<u64> {
         Ok(u64::MAX)
     }
+
+    fn identity(&self, name: &str) -> io::Result<String> {
+        self.base.identity(name)
+    }
 }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use liaison_log::remote::within;
+use liaison_log::{remote::within, work};
 use liaison_proto::{Bytes, file_sha256, wire};
 use tokio::{io::AsyncWriteExt as _, time::Instant};
 
@@ -107,7 +107,7 @@ async fn fetch(link: &Link, files: &AttachmentFiles, name: Name, size: u64) -> i
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     let (files, path) = (files.clone(), part);
-    let checked = tokio::task::spawn_blocking(move || {
+    let checked = work::blocking(move || {
         if file_sha256(&path)? == name {
             files.keep(&path, &name).map(|()| true)
         } else {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use liaison_link::local::PeerUid;
+use liaison_log::work;
 use liaison_proto::{
     ProtoMessage as _,
     entropy::Entropy,
@@ -45,7 +46,7 @@ impl LocalApi {
         what: impl FnOnce(&Vault, &dyn Entropy) -> Result<T, RotateError> + Send + 'static,
     ) -> Result<T, Failure> {
         let (vault, entropy) = (Arc::clone(&self.vault), Arc::clone(&self.composer.entropy));
-        let done = tokio::task::spawn_blocking(move || what(&vault, entropy.as_ref())).await;
+        let done = work::blocking(move || what(&vault, entropy.as_ref())).await;
         Ok(done.map_err(|e| Failure::Failed(e.to_string()))??)
     }
 

@@ -1,15 +1,14 @@
 //! Dialling the broker: a gRPC channel over mutual TLS that connects when first used and reconnects by itself.
 
-use std::{future::Future, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
 use liaison_proto::charter::Charter;
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::tls::ClientTls;
+use crate::{net::Dialer, tls::ClientTls};
 
 /// How long a connection may take to be made, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -20,39 +19,6 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The same where nothing large is ever in the way, and a line that is dead must be noticed soon.
 const FLASH_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
-
-/// What the system takes of a connection before the network has room for it, bytes: it would take hundreds of KiB, and on
-/// a slow line nothing could overtake them, not even the answer to a ping.
-const UNSENT: u32 = 16 * 1024;
-
-/// Sets what both ends of every connection have: nothing waits to be sent together, and little waits in the system.
-///
-/// # Errors
-/// When the system refuses.
-pub fn tune(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    #[cfg(target_os = "linux")]
-    socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT)?;
-    Ok(())
-}
-
-/// A future connection.
-pub type Connecting = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
-
-/// The network, injected.
-pub type Dialer = Arc<dyn Fn(SocketAddr) -> Connecting + Send + Sync>;
-
-/// The operating system's TCP.
-#[must_use]
-pub fn tcp() -> Dialer {
-    Arc::new(|address| {
-        Box::pin(async move {
-            let stream = TcpStream::connect(address).await?;
-            tune(&stream)?;
-            Ok(stream)
-        })
-    })
-}
 
 /// The charter's broker name is not a DNS name.
 #[derive(Debug, thiserror::Error)]

@@ -1,4 +1,4 @@
-//! How parties reach each other: mutual TLS to the broker ([`tls`], [`dial`]), the local socket between a daemon and
+//! How parties reach each other: the network ([`net`]), mutual TLS to the broker ([`tls`], [`dial`]), the local socket between a daemon and
 //! its command line ([`local`]), the charter's files ([`charter_files`]).
 //!
 //! Out of scope: who may do what once connected.
@@ -11,6 +11,7 @@
 pub mod charter_files;
 pub mod dial;
 pub mod local;
+pub mod net;
 pub mod process;
 pub mod time;
 pub mod tls;

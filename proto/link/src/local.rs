@@ -13,7 +13,7 @@ use std::{
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader as AsyncBufReader},
-    net::{UnixListener, UnixStream, unix::OwnedReadHalf},
+    net::{UnixListener, UnixStream},
     sync::Semaphore,
 };
 
@@ -31,7 +31,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 pub struct PeerUid(pub u32);
 
 /// What follows a request.
-pub type RequestBody = AsyncBufReader<OwnedReadHalf>;
+pub type RequestBody = AsyncBufReader<Box<dyn AsyncRead + Send + Unpin>>;
 
 /// An answer, with bytes behind it when it has any.
 pub struct Reply {
@@ -43,6 +43,12 @@ impl Reply {
     /// An answer that bytes follow.
     pub fn with_body(json: Value, body: impl AsyncRead + Send + Unpin + 'static) -> Self {
         Self { json, body: Some(Box::new(body)) }
+    }
+
+    /// The answer without its bytes.
+    #[must_use]
+    pub fn into_json(self) -> Value {
+        self.json
     }
 }
 
@@ -101,7 +107,7 @@ where
 {
     let uid = PeerUid(stream.peer_cred()?.uid());
     let (reader, mut writer) = stream.into_split();
-    let mut reader = AsyncBufReader::new(reader);
+    let mut reader: RequestBody = AsyncBufReader::new(Box::new(reader));
     let mut line = Vec::new();
     let read = async { (&mut reader).take(MAX_BYTES).read_until(b'\n', &mut line).await };
     tokio::time::timeout(REQUEST_TIMEOUT, read).await??;

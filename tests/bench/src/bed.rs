@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-use liaison_link::{dial, tls::Identity};
+use liaison_link::{dial, net, tls::Identity};
 use liaison_proto::wire::{self, exchange_client::ExchangeClient};
 use liaison_tests::{
     forger::{Forger, charter, client},
@@ -119,7 +119,7 @@ impl Bed {
         let path = PathBuf::from(self.world.path("charter/offices")).join(office);
         let identity = Identity::read(&path.join("tls.pem"), &path.join("tls.key")).map_err(io::Error::other)?;
         let address = address.parse().map_err(io::Error::other)?;
-        let channel = dial::channel(&charter, address, client(&charter, identity).into(), dial::tcp());
+        let channel = dial::channel(&charter, address, client(&charter, identity).into(), net::tcp());
         let mut client = ExchangeClient::new(channel.map_err(io::Error::other)?);
         // Refused, of course; the connection is made by it.
         let _ = client.submit(wire::SubmitRequest::default()).await;

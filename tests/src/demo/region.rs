@@ -12,7 +12,7 @@ use std::{
 };
 
 use liaison_link::{
-    charter_files, dial, local,
+    charter_files, dial, local, net,
     time::FlooredTime,
     tls::{self, Identity},
 };
@@ -159,7 +159,7 @@ fn connect(world: &World, office: &str) -> io::Result<tonic::transport::Channel>
     let time = FlooredTime::new(Arc::new(SystemClock), &charter, UnixMillis(0));
     let tls = tls::client_config(&charter.file().broker.ca, identity, false, time).map_err(io::Error::other)?;
     let address = world.broker_address()?.parse().map_err(io::Error::other)?;
-    dial::channel(&charter, address, tls.into(), dial::tcp()).map_err(io::Error::other)
+    dial::channel(&charter, address, tls.into(), net::tcp()).map_err(io::Error::other)
 }
 
 /// Whether what the region sent is all delivered, by the auditor's report.

@@ -102,7 +102,7 @@ async fn promise_9_an_office_cannot_pose_as_the_broker() {
         let client = PathBuf::from(world.path("charter/offices/VN-BLO-LCA"));
         let identity = Identity::read(&client.join("tls.pem"), &client.join("tls.key")).unwrap();
         let tls = crate::support::client(&charter, identity);
-        let channel = liaison_link::dial::channel(&charter, address, tls.into(), liaison_link::dial::tcp()).unwrap();
+        let channel = liaison_link::dial::channel(&charter, address, tls.into(), liaison_link::net::tcp()).unwrap();
         let answer = ExchangeClient::new(channel).submit(wire::SubmitRequest::default()).await;
         assert!(answer.is_err(), "{posing}: a node spoke to it");
         assert!(server.await.unwrap().is_err(), "{posing}: the handshake succeeded");
