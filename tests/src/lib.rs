@@ -7,9 +7,11 @@
 //! - Every role runs through the library entry point of its real binary ([`roles`]).
 
 pub mod demo;
+pub mod dice;
 pub mod forger;
 pub mod line;
 pub mod roles;
+pub mod simulation;
 pub mod world;
 
 /// Sample case files, as they lie under `deploy/samples/`.

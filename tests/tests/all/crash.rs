@@ -7,6 +7,7 @@ mod power;
 use std::{thread, time::Duration};
 
 use liaison_tests::{
+    dice::Dice,
     samples,
     world::{World, eventually},
 };
@@ -18,23 +19,11 @@ use crate::support::{alarms, from_environment, world};
 const LAO_CAI: &str = "VN-BLO-LCA";
 const HEKOU: &str = "CN-BLO-HKO";
 
-/// xorshift: enough to spread kills over time.
-pub(crate) struct Dice(u64);
-
-impl Dice {
-    /// By the seed of the environment, which is printed.
-    pub(crate) fn seeded(cycles: u32) -> Self {
-        let seed = from_environment("LIAISON_CRASH_SEED", std::process::id());
-        println!("{cycles} cycles, LIAISON_CRASH_SEED={seed}");
-        Self(u64::from(seed) | 1 << 40)
-    }
-
-    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
+/// Dice by the seed of the environment, which is printed.
+pub(crate) fn seeded(cycles: u32) -> Dice {
+    let seed = from_environment("LIAISON_CRASH_SEED", std::process::id());
+    println!("{cycles} cycles, LIAISON_CRASH_SEED={seed}");
+    Dice::new(u64::from(seed))
 }
 
 /// Two offices, and what their nodes have promised to send.
@@ -106,7 +95,7 @@ impl Exchange {
 #[test]
 fn promise_1_nothing_accepted_is_lost_by_kill_9_at_random_instants_under_load() {
     let cycles = from_environment("LIAISON_CRASH_CYCLES", 10);
-    let mut dice = Dice::seeded(cycles);
+    let mut dice = seeded(cycles);
     let mut exchange = Exchange::new();
     for _ in 0..cycles {
         let (count, pause) = (1 + dice.roll(6), Duration::from_millis(dice.roll(25)));

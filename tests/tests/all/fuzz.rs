@@ -5,7 +5,9 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use liaison_fuzz::TARGETS;
 
-use crate::{crash::Dice, support::from_environment};
+use liaison_tests::dice::Dice;
+
+use crate::{crash::seeded, support::from_environment};
 
 const CORPUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus");
 
@@ -59,7 +61,7 @@ fn changed(bytes: &[u8], other: &[u8], dice: &mut Dice) -> Vec<u8> {
 #[test]
 fn promise_12_every_outside_format_is_taken_a_few_changes_away_from_its_corpus() {
     let changes = from_environment("LIAISON_FUZZ_CHANGES", 40);
-    let mut dice = Dice::seeded(changes);
+    let mut dice = seeded(changes);
     for target in TARGETS {
         let files = files(target.name);
         for (name, bytes) in &files {

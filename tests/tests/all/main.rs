@@ -24,6 +24,7 @@ mod properties;
 mod recovery;
 mod refusals;
 mod restored;
+mod simulation;
 mod succession;
 mod support;
 mod tampering;

@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path, thread, time::Duration};
 
-use super::{Dice, Exchange, HEKOU, LAO_CAI};
+use super::{Exchange, HEKOU, LAO_CAI, seeded};
 use crate::support::{faulty_device, from_environment};
 
 /// A point on the way to the disk: what it is, whose, in which file, and by which operation.
@@ -108,7 +108,7 @@ impl Exchange {
 #[test]
 fn promise_1_nothing_accepted_is_lost_by_kill_9_at_any_named_point() {
     let cycles = from_environment("LIAISON_POINT_CYCLES", 2 * POINTS.len() as u32);
-    let mut dice = Dice::seeded(cycles);
+    let mut dice = seeded(cycles);
     let mut exchange = Exchange::new();
     let mut reached = [0; POINTS.len()];
     for cycle in 0..cycles as usize {

@@ -11,7 +11,7 @@ use std::{
 
 use liaison_tests::world::World;
 
-use super::{Dice, Exchange, HEKOU, LAO_CAI};
+use super::{Exchange, HEKOU, LAO_CAI, seeded};
 use crate::support::{from_environment, world_in};
 
 /// Size of the image, bytes, most of them never written: what can wait is refused below half a GiB.
@@ -79,7 +79,7 @@ fn start(world: &mut World) {
 #[test]
 fn promise_1_nothing_accepted_is_lost_by_power_cuts_under_load() {
     let cuts = from_environment("LIAISON_POWER_CUTS", 2);
-    let mut dice = Dice::seeded(cuts);
+    let mut dice = seeded(cuts);
     let directory = tempfile::tempdir().unwrap();
     let Some(device) = Device::new(directory.path()) else {
         eprintln!("NOT TESTED: power cuts need root, mkfs.ext4 and a loop device");

@@ -1,0 +1,313 @@
+//! The oracle: what must hold at every moment, and what must hold once everything has settled.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use liaison_audit::{
+    mirror::{Source, mirror},
+    receipt, report,
+    verify::{Replay, verify},
+};
+use liaison_link::charter_files::Charters;
+use liaison_proto::failure::chain;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use super::{
+    net::Quality,
+    officers::{self, Ledger, SECRET, Sent},
+    template::{BROKER, OFFICES},
+    world::{AUDITOR, BROKER_MACHINE, World, Wrong},
+};
+
+/// What the nodes say of a broker that lacks what it has signed.
+const ROLLED_BACK: &str = "the broker was rolled back";
+/// Between two looks.
+const LOOK: Duration = Duration::from_secs(1);
+/// States of a message that has arrived, and of one that was taken back before it had.
+const ARRIVED: [&str; 4] = ["DELIVERED", "CANNOT_OPEN", "RETRIEVED", "ACKED"];
+const TAKEN_BACK: [&str; 2] = ["WITHDRAWN", "TAKEN_BACK"];
+
+fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+    value[field].as_str().unwrap_or_default()
+}
+
+async fn list(world: &World, office: &str, which: &str) -> Option<Vec<Value>> {
+    let answer = world.asks(office, json!({"op": which, "limit": 4000})).await?;
+    answer["messages"].as_array().cloned()
+}
+
+/// What was once seen: it may not be otherwise later, whatever dies between.
+#[derive(Default)]
+struct Seen {
+    /// Number, by message and recipient, as the sender's node showed it.
+    numbers: BTreeMap<(String, String), u64>,
+    arrived: BTreeSet<(String, String)>,
+    taken_back: BTreeSet<(String, String)>,
+    /// Number, by office and message in its inbox.
+    received: BTreeMap<(&'static str, String), Option<u64>>,
+}
+
+impl Seen {
+    fn outbox(&mut self, office: &str, messages: &[Value]) -> Result<(), Wrong> {
+        for message in messages {
+            for recipient in message["recipients"].as_array().into_iter().flatten() {
+                let place = (text(message, "message").to_owned(), text(recipient, "office").to_owned());
+                if let Some(number) = recipient["number"].as_u64() {
+                    let first = *self.numbers.entry(place.clone()).or_insert(number);
+                    if first != number {
+                        return Err(format!("promise 4: {place:?} of {office} had number {first}, now {number}"));
+                    }
+                } else if self.numbers.contains_key(&place) {
+                    return Err(format!("promise 1: {office} has forgotten the receipt of {place:?}"));
+                }
+                let state = text(recipient, "state");
+                if ARRIVED.contains(&state) {
+                    self.arrived.insert(place);
+                } else if self.arrived.contains(&place) {
+                    return Err(format!("promise 6: {place:?} of {office} had arrived, and is {state} now"));
+                } else if TAKEN_BACK.contains(&state) {
+                    // Its statement may still be on the way: then it is DELIVERED (late).
+                    self.taken_back.insert(place);
+                } else if self.taken_back.contains(&place) {
+                    return Err(format!("promise 6: {place:?} of {office} was taken back, and is {state} now"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn inbox(&mut self, office: &'static str, messages: &[Value]) -> Result<(), Wrong> {
+        let mut ids = BTreeSet::new();
+        for message in messages {
+            let (id, number) = (text(message, "message").to_owned(), message["number"].as_u64());
+            if !ids.insert(id.clone()) {
+                return Err(format!("promise 3: {id} is twice in the inbox of {office}"));
+            }
+            // One that is delivered while the log is under repair has none yet.
+            let first =
+                *self.received.entry((office, id.clone())).and_modify(|held| *held = held.or(number)).or_insert(number);
+            if first != number {
+                return Err(format!("promise 4: {id} had number {first:?} at {office}, now {number:?}"));
+            }
+        }
+        let lost = self.received.keys().find(|(of, id)| *of == office && !ids.contains(id));
+        lost.map_or(Ok(()), |(_, id)| Err(format!("promise 1: {id} is gone from the inbox of {office}")))
+    }
+}
+
+/// Looks at every node until something is wrong.
+pub async fn watches(world: &World, ledger: &Ledger) -> Wrong {
+    let seen = RefCell::new(Seen::default());
+    loop {
+        sleep(LOOK).await;
+        for (office, _) in OFFICES {
+            let Some(outbox) = list(world, office, "outbox").await else { continue };
+            let looked = seen.borrow_mut().outbox(office, &outbox).and_then(|()| is_kept(ledger, office, &outbox));
+            if let Err(wrong) = looked {
+                return wrong;
+            }
+            let Some(inbox) = list(world, office, "inbox").await else { continue };
+            if let Err(wrong) = seen.borrow_mut().inbox(office, &inbox) {
+                return wrong;
+            }
+        }
+    }
+}
+
+/// Everything that an office's node took is in its outbox.
+fn is_kept(ledger: &Ledger, office: &str, outbox: &[Value]) -> Result<(), Wrong> {
+    let ids: BTreeSet<&str> = outbox.iter().map(|message| text(message, "message")).collect();
+    let lost = ledger.messages().into_iter().find(|(id, sent)| sent.from == office && !ids.contains(id.as_str()));
+    lost.map_or(Ok(()), |(id, _)| Err(format!("{office} took {id}, and does not have it")))
+}
+
+fn is_settled(message: &Value, sent: Option<&Sent>) -> bool {
+    let taken_back = sent.is_none_or(|sent| sent.taken_back);
+    let good = |state: &str| ["RETRIEVED", "ACKED"].contains(&state) || (taken_back && TAKEN_BACK.contains(&state));
+    message["recipients"].as_array().into_iter().flatten().all(|recipient| good(text(recipient, "state")))
+}
+
+/// Waits until every message has come to its end, with every office unlocked.
+pub async fn settles(world: &World, ledger: &Ledger) {
+    loop {
+        for (office, _) in OFFICES {
+            let status = world.asks(office, json!({"op": "status"})).await.unwrap_or_default();
+            if status["officer"].is_null() {
+                let _ = world.unlocks(office).await;
+            }
+        }
+        sleep(5 * LOOK).await;
+        if unsettled(world, ledger).await.is_empty() {
+            return;
+        }
+    }
+}
+
+async fn unsettled(world: &World, ledger: &Ledger) -> Vec<String> {
+    let (messages, mut open) = (ledger.messages(), Vec::new());
+    for (office, _) in OFFICES {
+        let Some(outbox) = list(world, office, "outbox").await else {
+            return vec![format!("{office} does not answer")];
+        };
+        for message in outbox {
+            if !is_settled(&message, messages.get(text(&message, "message"))) {
+                open.push(format!("{office} {} {}", text(&message, "message"), message["recipients"]));
+            }
+        }
+    }
+    open
+}
+
+/// What has not come to its end.
+pub async fn missing(world: &World, ledger: &Ledger) -> String {
+    let mut lines = unsettled(world, ledger).await;
+    for (office, _) in OFFICES {
+        lines.extend(world.asks(office, json!({"op": "status"})).await.map(|status| format!("{office}: {status}")));
+    }
+    lines.join("\n")
+}
+
+/// Judges a world that has settled; returns the roots of its logs.
+///
+/// # Errors
+/// The first promise that does not hold.
+pub async fn judges(world: &World, ledger: &Ledger) -> Result<String, Wrong> {
+    inboxes(world, ledger).await?;
+    for (office, _) in OFFICES {
+        let alarms = world.asks(office, json!({"op": "alarms"})).await.unwrap_or_default();
+        let told = alarms["alarms"].as_array().cloned().unwrap_or_default();
+        // A broker that was restored was rolled back, whoever meant well by it.
+        let explained = |alarm: &Value| world.was_restored() && text(alarm, "what").contains(ROLLED_BACK);
+        if let Some(alarm) = told.iter().find(|alarm| !explained(alarm)) {
+            return Err(format!("{office} has an alarm, and nobody cheated: {alarm}"));
+        }
+    }
+    let replay = audited(world).await?;
+    let undelivered = json!(report::summarize(&replay))["undelivered"].clone();
+    if undelivered != json!([]) {
+        return Err(format!("the auditor finds undelivered: {undelivered}"));
+    }
+    for (directory, disk) in world.devices.of(&world.data(BROKER_MACHINE)) {
+        for (name, bytes) in disk.files() {
+            if bytes.windows(SECRET.len()).any(|window| window == SECRET.as_bytes()) {
+                return Err(format!("promise 7: the broker has content in {}/{name}", directory.display()));
+            }
+        }
+    }
+    receipts(world, ledger, &replay).await?;
+    let leaves: Vec<&[u8]> = replay.leaves.iter().map(AsRef::as_ref).collect();
+    Ok(liaison_proto::sha256(&leaves).iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Every message is in the inbox of each of its recipients once, with what was written, or was taken back before; and nothing
+/// is there that nobody wrote.
+async fn inboxes(world: &World, ledger: &Ledger) -> Result<(), Wrong> {
+    let sent = ledger.messages();
+    let mut found: BTreeMap<(&str, String), usize> = BTreeMap::new();
+    for (office, _) in OFFICES {
+        let inbox = list(world, office, "inbox").await.ok_or_else(|| format!("{office} does not answer"))?;
+        for message in inbox {
+            let id = text(&message, "message").to_owned();
+            *found.entry((office, id.clone())).or_default() += 1;
+            let shown = world.asks(office, json!({"op": "show", "message": id})).await.unwrap_or_default();
+            let summary = shown["content"]["summary"].as_str();
+            let written = sent.get(&id).map(|sent| sent.summary.as_deref());
+            let as_written = match (written, summary) {
+                (Some(written), read) => written == read,
+                // Its sender's node died before it said so.
+                (None, Some(read)) => ledger.was_tried(read),
+                (None, None) => true,
+            };
+            if !as_written {
+                return Err(format!("promise 7: {office} reads {summary:?} in {id}, and {written:?} was written"));
+            }
+        }
+    }
+    for (id, sent) in &sent {
+        for office in &sent.to {
+            let times = found.get(&(office.as_str(), id.clone())).copied().unwrap_or_default();
+            if times != 1 && !(times == 0 && sent.taken_back) {
+                return Err(format!("promise 3: {id} of {} is {times} times in the inbox of {office}", sent.from));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Every receipt that a node shows is one that the auditor finds in the log.
+async fn receipts(world: &World, ledger: &Ledger, replay: &Replay) -> Result<(), Wrong> {
+    let charter = world.template.charter().map_err(|e| e.to_string())?;
+    for (id, sent) in ledger.messages() {
+        let answer = world.asks(sent.from, json!({"op": "receipt", "message": id})).await.unwrap_or_default();
+        let Some(proof) = answer["proof"].as_str() else {
+            // What was taken back before it left has none.
+            if sent.taken_back {
+                continue;
+            }
+            return Err(format!("promise 1: {} shows no receipt of {id}: {answer}", sent.from));
+        };
+        let checked = receipt::check_bytes(&proof.as_bytes().to_vec().into(), &charter, Some(replay));
+        let found = checked.map_err(|finding| format!("promise 8: the receipt of {id}: {finding:?}"))?;
+        if found["in_copy"] != true || found["about"]["message"] != id.as_str() {
+            return Err(format!("promise 1: the receipt of {id} is not in the log: {found}"));
+        }
+    }
+    Ok(())
+}
+
+/// A line of 64 kbit/s, and a crowd of routine messages on it: FLASH is there before most of them.
+///
+/// # Errors
+/// When it is not.
+pub async fn flash_goes_first(world: &World, ledger: &Ledger) -> Result<(), Wrong> {
+    let [(from, _), (to, _), _] = OFFICES;
+    world.note("a call for help behind a crowd");
+    world.net.set_quality(from, Quality::BAD);
+    let (crowd, call) = officers::calls_behind_a_crowd(world, ledger, from, to).await?;
+    let state = |outbox: &[Value], id: &str| -> String {
+        let own = outbox.iter().find(|message| text(message, "message") == id);
+        own.map(|own| text(&own["recipients"][0], "state").to_owned()).unwrap_or_default()
+    };
+    loop {
+        sleep(LOOK / 2).await;
+        let outbox = list(world, from, "outbox").await.unwrap_or_default();
+        let arrived = |id: &str| ARRIVED.contains(&state(&outbox, id).as_str());
+        let before = crowd.iter().filter(|id| arrived(id)).count();
+        if arrived(&call) {
+            world.note(format!("the call arrived, and {before} of {} before it", crowd.len()));
+            return Ok(());
+        }
+        if before > crowd.len() / 2 {
+            return Err(format!(
+                "promise 5: {before} routine messages arrived before the call that was sent after them"
+            ));
+        }
+    }
+}
+
+/// The auditor's verdict, over the network like an auditor's.
+async fn audited(world: &World) -> Result<Replay, Wrong> {
+    let (template, out) = (&world.template, world.data("audit"));
+    let failed = |what: &str, error: String| format!("the auditor could not {what}: {error}");
+    let charter = template.path("charter/charter.toml");
+    let charters = Charters::open(&charter, Some(template.charter_sha256()), out.join("charters"))
+        .map_err(|e| failed("read the charter", chain(&e)))?;
+    let material = template.path("charter/auditors/auditor-1");
+    let source = Source {
+        broker: BROKER.parse().map_err(|_| "no address".to_owned())?,
+        certificate: material.join("tls.pem"),
+        key: material.join("tls.key"),
+        dialer: world.net.dialer(AUDITOR, &Arc::new(AtomicBool::new(true))),
+    };
+    let (_, findings) = mirror(&charters, &source, &out).await.map_err(|e| failed("copy the logs", chain(&e)))?;
+    let replay = verify(&out, &charters.get()).map_err(|e| failed("read the copy", e.to_string()))?;
+    match findings.iter().chain(&replay.findings).next() {
+        Some(finding) => Err(format!("promise 8: the auditor finds {finding:?}")),
+        None => Ok(replay),
+    }
+}

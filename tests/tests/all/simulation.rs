@@ -1,0 +1,36 @@
+//! Whole worlds from seeds (`liaison_tests::simulation`), each in a process of its own. LIAISON_WORLDS says how many,
+//! LIAISON_WORLDS_FROM from which seed; what is wrong is told with its seed and all that happened.
+
+use std::process::Command;
+
+use crate::support::from_environment;
+
+fn simulate(arguments: &[&str]) -> (bool, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_simulate")).args(arguments).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
+/// Promises 1 to 8 and 10.
+#[test]
+fn every_promise_holds_in_worlds_where_machines_lines_clocks_and_disks_fail() {
+    let (worlds, from) =
+        (from_environment("LIAISON_WORLDS", 40), from_environment("LIAISON_WORLDS_FROM", std::process::id()));
+    let (held, said) = simulate(&["--seeds", &worlds.to_string(), "--from", &from.to_string()]);
+    println!("{said}");
+    assert!(held, "{said}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_world_event_for_event() {
+    let (same, said) = simulate(&["--seeds", "6", "--from", "1", "--twice"]);
+    assert!(same, "{said}");
+}
+
+/// A test that cannot fail proves nothing: with disks that forget what they said was synced, something is lost, and told.
+#[test]
+fn the_oracle_tells_what_lying_disks_lose() {
+    let (held, said) = simulate(&["--seeds", "12", "--from", "1", "--lying-disks"]);
+    assert!(!held, "nothing was noticed: {said}");
+    assert!(said.contains("promise 1") || said.contains("does not start"), "{said}");
+}
