@@ -16,7 +16,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -26,6 +26,7 @@ use liaison_log::{
     checkpoint::{CheckpointError, VerifiedCheckpoint},
     committer::{Committer, Promised},
     fair::Ticket,
+    leaf::ExchangeLeaf,
     lost::{Lost, TrialError},
     reader::LogReader,
     verify::Inconsistent,
@@ -102,6 +103,8 @@ pub struct Repair {
     helper: Mutex<Option<OfficeId>>,
     /// Whether any office was heard.
     heard: AtomicBool,
+    /// Size of the directory that what is to be entered was judged by, when the directory is shorter.
+    directory_needed: AtomicU64,
     /// Offices whose newest checkpoints must still be seen, after a start from a copy.
     unseen: Mutex<BTreeSet<OfficeId>>,
     mending: tokio::sync::Mutex<()>,
@@ -174,6 +177,7 @@ impl Repair {
             clock,
             helper: Mutex::default(),
             heard: AtomicBool::new(false),
+            directory_needed: AtomicU64::new(0),
             unseen: Mutex::new(unseen),
             mending: tokio::sync::Mutex::default(),
         })
@@ -388,8 +392,8 @@ impl Repair {
 
     /// What may be entered: nothing of it is missing, and everything together makes what was shown.
     fn complete(&self, side: &Side) -> Option<Range<u64>> {
-        let mut lost = side.lost();
-        let lost = lost.as_mut()?;
+        let mut guard = side.lost();
+        let lost = guard.as_mut()?;
         // What an earlier turn entered before it failed.
         lost.grown_to(side.reader.checkpoint().size());
         if !lost.missing(1).is_empty() {
@@ -398,7 +402,8 @@ impl Repair {
         match lost.check(&side.reader, lost.sizes().1) {
             Ok(()) => {
                 let (from, to) = lost.sizes();
-                Some(from..to)
+                drop(guard);
+                self.has_directory_of(side, from..to).then_some(from..to)
             }
             Err(TrialError::Forked(inconsistent)) => {
                 self.forked(side, inconsistent);
@@ -409,6 +414,20 @@ impl Repair {
                 None
             }
         }
+    }
+
+    /// Whether the directory has every entry that these were judged by. It may lack some that no office has shown yet, and
+    /// without them nobody could verify what is entered.
+    fn has_directory_of(&self, side: &Side, range: Range<u64>) -> bool {
+        if side.name != LogName::Exchange {
+            return true;
+        }
+        let leaves = range.filter_map(|index| read_spooled(side, index).ok());
+        let needed = leaves.filter_map(|restored| ExchangeLeaf::parse(&restored.leaf).ok());
+        let needed = needed.map(|leaf| leaf.directory_size).max().unwrap_or_default();
+        let own = self.side(LogName::Directory).map_or(u64::MAX, |directory| directory.reader.checkpoint().size());
+        self.directory_needed.store(if needed > own { needed } else { 0 }, Ordering::SeqCst);
+        needed <= own
     }
 
     /// Enters a range that was checked, and nothing else.

@@ -7,6 +7,7 @@ use liaison_log::checkpoint::VerifiedCheckpoint;
 use liaison_proto::{Bytes, failure::chain, ids::Lane};
 
 use crate::{
+    hand_back::{CLOSED_LOG, REPAIR},
     link::Link,
     log_view::ViewError,
     record::{Gossip, NodeRecord},
@@ -41,7 +42,7 @@ pub async fn run(link: Link) -> Result<(), StoreError> {
                     backoff.reset();
                 }
                 // An outage is no proof kept back.
-                Compared::NoLink => {}
+                Compared::NotNow => {}
                 Compared::KeptBack => {
                     let attempts = kept_back.entry(note.clone()).or_default();
                     *attempts += 1;
@@ -69,8 +70,8 @@ enum Compared {
     Done,
     /// The broker answers, and gives no proof.
     KeptBack,
-    /// The broker does not answer.
-    NoLink,
+    /// The broker does not answer, or its log is under repair.
+    NotNow,
 }
 
 async fn compare(link: &Link, note: &Bytes) -> Result<Compared, StoreError> {
@@ -93,7 +94,9 @@ async fn compare(link: &Link, note: &Bytes) -> Result<Compared, StoreError> {
             link.alarm(what, note.clone()).await?;
             Ok(Compared::Done)
         }
-        Err(ViewError::Link(status)) if std::error::Error::source(&status).is_some() => Ok(Compared::NoLink),
+        Err(ViewError::Link(status)) if std::error::Error::source(&status).is_some() => Ok(Compared::NotNow),
+        // A log that lacks what the counterpart saw proves it once it is whole again; that it lacks it was told.
+        Err(_) if link.health.has(REPAIR) || link.health.has(CLOSED_LOG) => Ok(Compared::NotNow),
         Err(_) => Ok(Compared::KeptBack),
     }
 }

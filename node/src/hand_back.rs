@@ -19,7 +19,13 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
-use crate::{directory::DirectoryReplica, link::Link, retry::Backoff, store::StoreError, successor::Successor};
+use crate::{
+    directory::DirectoryReplica, link::Link, retry::Backoff, store::StoreError, successor::Successor, urgent::Urgent,
+};
+
+/// What a broker that lacks what it signed is noted under, and one that waits for the offices.
+pub(crate) const REPAIR: &str = "repair";
+pub(crate) const CLOSED_LOG: &str = "closed";
 
 const CALL: Duration = Duration::from_secs(30);
 /// Between looks at a broker that takes nothing new.
@@ -40,6 +46,7 @@ pub async fn run(
     let mut backoff = Backoff::default();
     let mut losing = false;
     let mut successor = Successor::default();
+    let mut urgent = Urgent::default();
     loop {
         let mut pause = every;
         match present(&link, &directory).await {
@@ -56,10 +63,15 @@ pub async fn run(
                 if taken > 0 {
                     backoff.reset();
                 }
+                // What was handed back just now may be all that was missing.
+                let exchange = lost.iter().find(|entries| losing && entries.log() == LogName::Exchange);
+                if let Some(entries) = exchange {
+                    urgent.send(&link, LogIndex(entries.size)).await;
+                }
                 let waits = answer.closed && lost.is_empty();
                 let line = "the broker was restored and waits until every office has shown what it knows; FLASH and URGENT \
                      go on unproven, the rest waits";
-                link.health.note("closed", waits.then(|| line.to_owned()));
+                link.health.note(CLOSED_LOG, waits.then(|| line.to_owned()));
                 if waits {
                     pause = pause.min(CLOSED);
                 }
@@ -67,7 +79,8 @@ pub async fn run(
                     pause = backoff.pause(link.entropy.as_ref()).min(every);
                 } else if losing {
                     tracing::info!("the broker is whole again");
-                    link.health.note("repair", None);
+                    link.health.note(REPAIR, None);
+                    urgent.over();
                 }
                 losing = !lost.is_empty();
             }
@@ -127,7 +140,7 @@ async fn report(link: &Link, lost: &[wire::LostEntries]) -> Result<(), StoreErro
              URGENT go on unproven, the rest waits",
             entries.size, entries.signed_size
         );
-        link.health.note("repair", Some(line));
+        link.health.note(REPAIR, Some(line));
         // Once: a broker that says other sizes each time must not fill the list.
         link.alarm(format!("the broker was rolled back: its {log} log lacks entries that it signed"), Bytes::new())
             .await?;

@@ -21,6 +21,12 @@ impl Health {
         };
     }
 
+    /// Whether something is wrong.
+    #[must_use]
+    pub fn has(&self, about: &'static str) -> bool {
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner).contains_key(about)
+    }
+
     /// A line each.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {

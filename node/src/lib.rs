@@ -4,9 +4,9 @@
 //! The way out: [`compose`] -> [`seal`] -> [`sign`] -> [`store`] (the outbox) -> [`submit`] -> [`evidence`].
 //! The way in: [`receive`] -> [`store`] (the inbox) -> [`attest`] -> [`open`] -> an ACK composed by [`compose`].
 //! Beside both: [`attachments`], of pictures without their [`metadata`]; [`rewrap`] for who could not open, [`reconcile`] for a
-//! node that was restored, [`publish`] for new keys, [`hand_back`] for
-//! a broker that was restored.
-//! Around them: [`link`], [`contact`], [`health`], [`gossip`], [`keystore`], [`key_table`], [`vault`], [`directory`],
+//! node that was restored, [`publish`] for new keys, [`hand_back`] and
+//! [`urgent`] for a broker that was restored.
+//! Around them: [`link`], [`leaving`], [`contact`], [`health`], [`gossip`], [`keystore`], [`key_table`], [`vault`], [`directory`],
 //! [`log_view`], [`daemon`], [`local_api`];
 //! [`officer`] is the officers' command line.
 //!
@@ -35,6 +35,7 @@ pub mod health;
 pub mod init;
 pub mod key_table;
 pub mod keystore;
+pub mod leaving;
 pub mod link;
 pub mod local_api;
 pub mod log_view;
@@ -54,5 +55,6 @@ pub mod state;
 pub mod store;
 pub mod submit;
 pub mod successor;
+pub mod urgent;
 pub mod vault;
 pub mod view;

@@ -20,6 +20,7 @@ use tonic::transport::Channel;
 use crate::{
     attachments::uploaded::Uploads,
     health::Health,
+    leaving::Leaving,
     log_view::{LogView, ViewError},
     record::{Alarm, NodeRecord},
     store::{Store, StoreError},
@@ -46,6 +47,8 @@ pub struct Link {
     pub store: Store,
     /// The node's view of the exchange log.
     pub view: Arc<LogView>,
+    /// Which messages may have left.
+    pub leaving: Arc<Leaving>,
     /// Which attachments the broker has.
     pub uploads: Uploads,
     /// The newest charter: the broker's key for refusals, and the log's.

@@ -3,14 +3,14 @@
 
 use std::{fs, sync::Arc, time::Duration};
 
-use liaison_log::remote::within;
+use liaison_log::remote::{RemoteLog, within};
 use liaison_proto::{
     ProtoMessage as _,
     failure::chain,
     ids::Lane,
     refusal::is_final_refusal,
     sign::PayloadType,
-    wire::{self, directory_client::DirectoryClient, directory_record::Record},
+    wire::{self, LogName, directory_client::DirectoryClient, directory_record::Record},
 };
 
 use crate::{
@@ -57,6 +57,12 @@ async fn publish(link: &Link, vault: &Vault, replica: &DirectoryReplica) -> Resu
         let mut directory = DirectoryClient::new(link.connections.lanes[Lane::Urgent as usize].clone());
         match within(CALL, directory.publish(wire::PublishRequest { record: Some(record.clone()), seen_size })).await {
             Ok(_) => {
+                // Whoever ordered an entry is who has it when the broker loses it: it is here before it counts as done.
+                let source = RemoteLog::new(link.connections.lanes[Lane::Urgent as usize].clone(), LogName::Directory);
+                replica
+                    .update(&source)
+                    .await
+                    .map_err(|e| format!("the record {name} is not copied yet: {}", chain(&e)))?;
                 fs::remove_file(&path).map_err(|e| e.to_string())?;
                 tracing::info!(record = name, "published");
             }

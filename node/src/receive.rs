@@ -106,6 +106,8 @@ enum NotTaken {
     OtherMessage,
     #[error("the directory could not be brought up to the size that the entry was judged by")]
     Directory(#[source] DirectoryError),
+    #[error("the broker's directory does not reach the size that the entry was judged by")]
+    DirectoryBehind,
     #[error("the envelope does not verify")]
     Envelope(#[source] Refusal),
     #[error("too many messages came without a receipt")]
@@ -121,7 +123,8 @@ impl NotTaken {
             Self::View(error) => error.is_alarm(),
             Self::OtherMessage | Self::Envelope(_) | Self::Incomplete | Self::TooManyUnproven => true,
             Self::Directory(error) => error.is_alarm(),
-            Self::Store(_) => false,
+            // A broker that was restored has it again once its offices have handed it back.
+            Self::DirectoryBehind | Self::Store(_) => false,
         }
     }
 }
@@ -231,6 +234,9 @@ impl Receiver {
         let leaf = ExchangeLeaf::parse(&verified.leaf).map_err(|_| NotTaken::OtherMessage)?;
         if self.directory.directory().size() < leaf.directory_size {
             self.directory.update(&self.directory_source).await.map_err(NotTaken::Directory)?;
+            if self.directory.directory().size() < leaf.directory_size {
+                return Err(NotTaken::DirectoryBehind);
+            }
         }
         let (header, number) = self.check(&leaf, envelope.clone())?;
         self.check_unproven(&header).await?;
@@ -303,11 +309,17 @@ impl Receiver {
             return Err(NotTaken::OtherMessage);
         }
         let id = core.message_id;
-        let keys = {
+        let keys = || {
             let directory = self.directory.directory();
-            let keys = directory.signing_keys(core.from, directory.size(), self.link.clock.now());
-            keys.ok_or(NotTaken::OtherMessage)?
+            directory.signing_keys(core.from, directory.size(), self.link.clock.now())
         };
+        let mut known = keys();
+        if known.is_none() {
+            // A node that has just started may have no directory yet.
+            self.directory.update(&self.directory_source).await.map_err(NotTaken::Directory)?;
+            known = keys();
+        }
+        let keys = known.ok_or(NotTaken::OtherMessage)?;
         let signed = unverified.verify(&keys).map_err(NotTaken::Envelope)?;
         {
             let state = self.link.store.state();

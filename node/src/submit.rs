@@ -85,6 +85,8 @@ struct Sent {
 #[derive(Default)]
 struct Kept {
     records: Vec<Write>,
+    /// Whose they are.
+    receipted: Vec<MessageId>,
     /// Numbers that they gave.
     numbers: HashSet<(Channel, u64)>,
 }
@@ -106,7 +108,8 @@ impl Submitter {
             let early = follows
                 .is_some_and(|target| target.submission == Submission::Queued && target.held_by_broker.is_none());
             let waits = self.held.get(id).is_some_and(|until| *until > Instant::now());
-            !waits && !held && uploaded && !under_way && !early && !self.unreadable.contains(id)
+            let stays = self.link.leaving.is_taken_back(*id);
+            !waits && !held && !stays && uploaded && !under_way && !early && !self.unreadable.contains(id)
         };
         lane_only.map(|(_, _, id)| *id).find(ready)
     }
@@ -194,6 +197,10 @@ impl Submitter {
                 && let Some(id) = self.next(&under_way)
             {
                 let Some(envelope) = self.read(id).await? else { continue };
+                // Its officer may have been quicker.
+                if !self.link.leaving.leaves(id) {
+                    continue;
+                }
                 let seen_size = self.link.view.seen_size();
                 let request = wire::SubmitRequest { envelope: Some(envelope.clone()), seen_size };
                 if requests.send(request).await.is_err() {
@@ -223,6 +230,7 @@ impl Submitter {
                     }
                     if !kept.records.is_empty() {
                         self.link.store.write(kept.records).await?;
+                        kept.receipted.into_iter().for_each(|id| self.link.leaving.answered(id));
                     }
                     if malformed {
                         return Ok(progress);
@@ -269,6 +277,7 @@ impl Submitter {
                 let at_ms = self.link.clock.now().0;
                 let record = NodeRecord::Receipted(Receipted { message_id, receipt: Some(receipt), at_ms });
                 kept.records.push(record.into());
+                kept.receipted.push(id);
                 Ok(true)
             }
             Ok(_) => {
@@ -347,6 +356,7 @@ impl Submitter {
             signed,
         });
         self.link.store.write(vec![record.into()]).await?;
+        self.link.leaving.answered(id);
         Ok(true)
     }
 }

@@ -31,6 +31,8 @@ use world::{World, Wrong};
 /// Simulated time in which everything must have arrived once all trouble is over.
 const SETTLED: Duration = Duration::from_secs(30 * 60);
 
+const LOST: &str = "entries are lost that nobody has";
+
 /// What a run was.
 #[derive(Debug)]
 pub struct Run {
@@ -63,8 +65,8 @@ pub fn run(template: &Path, seed: u64, lying: bool) -> io::Result<Run> {
         let trace = world.trace();
         let all = trace.join("\n") + &roots;
         let fingerprint = sha256(&[all.as_bytes()]).iter().map(|byte| format!("{byte:02x}")).collect();
-        let figures =
-            json!({"simulated_seconds": world.elapsed().as_secs(), "messages": ledger.sent(), "events": trace.len()});
+        let lost = u64::from(trace.iter().any(|line| line.ends_with(LOST)));
+        let figures = json!({"lost": lost, "simulated_seconds": world.elapsed().as_secs(), "messages": ledger.sent(), "events": trace.len()});
         Ok(Run { wrong, fingerprint, trace, figures })
     })
 }
@@ -85,16 +87,21 @@ async fn story(world: &World, ledger: &Ledger, dice: &mut Dice) -> Result<String
     };
     watched.await?;
     trouble::ends(world).await?;
-    settles(world, ledger).await?;
+    if !settles(world, ledger).await? {
+        world.note(LOST);
+        return Ok(String::new());
+    }
     oracle::flash_goes_first(world, ledger).await?;
     settles(world, ledger).await?;
     oracle::judges(world, ledger).await
 }
 
-async fn settles(world: &World, ledger: &Ledger) -> Result<(), Wrong> {
+/// Whether everything has come to its end; false when the log is closed for what it lost.
+async fn settles(world: &World, ledger: &Ledger) -> Result<bool, Wrong> {
     let settled = tokio::time::timeout(SETTLED, oracle::settles(world, ledger)).await;
     match settled {
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(true),
+        Err(_) if oracle::is_closed_by_loss(world, ledger).await? => Ok(false),
         Err(_) => Err(format!("not everything arrived: {}", oracle::missing(world, ledger).await)),
     }
 }

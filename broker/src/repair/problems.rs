@@ -1,5 +1,7 @@
 //! What a human should know of a repair.
 
+use std::sync::atomic::Ordering;
+
 use liaison_proto::wire::LogName;
 
 use super::{Repair, log_text};
@@ -42,6 +44,14 @@ impl Repair {
                  the two checkpoints that close-log kept in <data>/end"
                     .to_owned(),
             );
+        }
+        let (needed, own) = (self.directory_needed.load(Ordering::SeqCst), self.side(LogName::Directory));
+        let own = own.map_or(0, |side| side.reader.checkpoint().size());
+        if needed > own {
+            problems.push(format!(
+                "entries of the exchange log were judged by a directory of {needed} entries, and this one has {own}: whoever \
+                 published the others has to show them"
+            ));
         }
         for lost in self.lost() {
             let gaps: u64 = lost.missing.iter().map(|gap| gap.to - gap.from).sum();

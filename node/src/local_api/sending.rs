@@ -262,7 +262,7 @@ impl LocalApi {
     ) -> Result<Value, Failure> {
         let id = find(message)?;
         self.vault.officer(uid)?;
-        let (core, held) = {
+        let (core, waits) = {
             let state = self.store.state();
             let unknown = || Refusal::new(RefusalCode::UnknownMessage, "no such message in the outbox");
             let outgoing: &Outgoing = state.outgoing.get(&id).ok_or_else(unknown)?;
@@ -272,14 +272,18 @@ impl LocalApi {
                 }
                 Submission::Queued | Submission::Receipted { .. } => {}
             }
-            // A second for a submission that is being read just now.
-            let held = outgoing.not_before > self.composer.clock.now().plus(1000);
-            (outgoing.header.core().clone(), held && outgoing.submission == Submission::Queued)
+            // What had a receipt of a log that was closed has left once.
+            let waits = outgoing.submission == Submission::Queued && !outgoing.again;
+            (outgoing.header.core().clone(), waits)
         };
-        if held {
+        let leaving = &self.opener.link.leaving;
+        if waits && leaving.take_back(id) {
             let message_id = Bytes::copy_from_slice(id.as_bytes());
             let record = NodeRecord::Cancelled(Cancelled { message_id, at_ms: self.composer.clock.now().0 });
-            self.store.try_write(vec![record.into()]).await?;
+            if let Err(error) = self.store.try_write(vec![record.into()]).await {
+                leaving.let_go(id);
+                return Err(error.into());
+            }
             return Ok(json!({"message": id, "taken_back": "before it left"}));
         }
         let mut content = json!({"message_ids": [id], "reason": reason});

@@ -150,11 +150,19 @@ impl Simulator {
     }
 }
 
+/// What all worlds were.
+#[derive(Default)]
+struct Found {
+    messages: u64,
+    lost: u64,
+    wrong: BTreeMap<u64, String>,
+}
+
 fn many(arguments: &Arguments) -> io::Result<bool> {
     let simulator = Simulator::new(arguments)?;
     let jobs = arguments.jobs.or_else(|| thread::available_parallelism().ok().map(Into::into)).unwrap_or(1).max(1);
     let (next, end) = (AtomicU64::new(arguments.from), arguments.from.saturating_add(arguments.seeds));
-    let found: Mutex<(u64, BTreeMap<u64, String>)> = Mutex::default();
+    let found: Mutex<Found> = Mutex::default();
     thread::scope(|scope| {
         for _ in 0..jobs {
             scope.spawn(|| {
@@ -167,25 +175,27 @@ fn many(arguments: &Arguments) -> io::Result<bool> {
                     let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
                     match judged {
                         Ok((run, wrong)) => {
-                            found.0 += run["figures"]["messages"].as_u64().unwrap_or_default();
+                            found.messages += run["figures"]["messages"].as_u64().unwrap_or_default();
+                            found.lost += run["figures"]["lost"].as_u64().unwrap_or_default();
                             if let Some(wrong) = wrong {
                                 println!("seed {seed}: {wrong}");
                                 let trace = run["trace"].as_array().into_iter().flatten().filter_map(Value::as_str);
                                 trace.for_each(|line| println!("    {line}"));
-                                found.1.insert(seed, wrong);
+                                found.wrong.insert(seed, wrong);
                             }
                         }
                         Err(error) => {
                             println!("seed {seed}: {error}");
-                            found.1.insert(seed, error.to_string());
+                            found.wrong.insert(seed, error.to_string());
                         }
                     }
                 }
             });
         }
     });
-    let (messages, wrong) = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let Found { messages, lost, wrong } = found.into_inner().unwrap_or_else(PoisonError::into_inner);
     println!("{} worlds from seed {}, {messages} messages: {} wrong", arguments.seeds, arguments.from, wrong.len());
+    println!("{lost} ended with a log that is closed, for entries that its backup lacked and that nobody else has");
     if let Some(seed) = wrong.keys().next() {
         println!("again: cargo run --release --bin simulate -- --from {seed} --seeds 1 --tell");
     }

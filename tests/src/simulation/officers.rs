@@ -27,6 +27,8 @@ pub struct Sent {
     pub to: Vec<String>,
     /// What was written; none for answers.
     pub summary: Option<String>,
+    /// Whether it is FLASH or URGENT.
+    pub cannot_wait: bool,
     /// Whether its officer took it back.
     pub taken_back: bool,
 }
@@ -90,7 +92,16 @@ pub async fn calls_behind_a_crowd(
         ledger.tried.borrow_mut().insert(summary.clone());
         let answer = world.asks(from, notice(&[to], priority, &summary)).await.unwrap_or_default();
         let id = answer["message"].as_str().ok_or_else(|| format!("{from} does not take a message: {answer}"))?;
-        ledger.note(id, Sent { from, to: vec![to.to_owned()], summary: Some(summary), taken_back: false });
+        ledger.note(
+            id,
+            Sent {
+                from,
+                to: vec![to.to_owned()],
+                summary: Some(summary),
+                cannot_wait: priority != "ROUTINE",
+                taken_back: false,
+            },
+        );
         ids.push(id.to_owned());
     }
     let call = ids.pop().unwrap_or_default();
@@ -171,7 +182,16 @@ impl Officer<'_> {
         let id = answer["message"].as_str().ok_or_else(|| format!("no id: {answer}"))?;
         self.world.note(format!("{} sends {priority} {id} to {others:?}", self.office));
         let to = others.into_iter().map(str::to_owned).collect();
-        self.ledger.note(id, Sent { from: self.office, to, summary: Some(summary), taken_back: false });
+        self.ledger.note(
+            id,
+            Sent {
+                from: self.office,
+                to,
+                summary: Some(summary),
+                cannot_wait: priority != "ROUTINE",
+                taken_back: false,
+            },
+        );
         Ok(())
     }
 
@@ -190,7 +210,7 @@ impl Officer<'_> {
         let id = answer["message"].as_str().ok_or_else(|| format!("no id: {answer}"))?;
         self.world.note(format!("{} acknowledges {} by {id}", self.office, message["message"]));
         let to = vec![message["from"].as_str().unwrap_or_default().to_owned()];
-        self.ledger.note(id, Sent { from: self.office, to, summary: None, taken_back: false });
+        self.ledger.note(id, Sent { from: self.office, to, summary: None, cannot_wait: false, taken_back: false });
         Ok(())
     }
 
@@ -213,7 +233,10 @@ impl Officer<'_> {
         self.world.note(format!("{} takes {id} back: {}", self.office, answer["taken_back"]));
         if let Some(taken_back_by) = answer["message"].as_str().filter(|by| *by != id) {
             let to = self.ledger.sent.borrow().get(&id).map(|sent| sent.to.clone()).unwrap_or_default();
-            self.ledger.note(taken_back_by, Sent { from: self.office, to, summary: None, taken_back: false });
+            self.ledger.note(
+                taken_back_by,
+                Sent { from: self.office, to, summary: None, cannot_wait: false, taken_back: false },
+            );
         }
         Ok(())
     }

@@ -163,12 +163,38 @@ async fn unsettled(world: &World, ledger: &Ledger) -> Vec<String> {
     open
 }
 
+/// Whether the broker lacks, after a restore, entries that no office has: what was entered in its last moments, and its
+/// answer never came. It says so, and waits for the countries (`broker close-log`); meanwhile what cannot wait goes on.
+///
+/// # Errors
+/// When it does not.
+pub async fn is_closed_by_loss(world: &World, ledger: &Ledger) -> Result<bool, Wrong> {
+    let says = |problem: &String| problem.contains("are missing") && problem.contains("broker close-log");
+    if !world.was_restored() || !world.broker_problems().iter().any(says) {
+        return Ok(false);
+    }
+    let sent = ledger.messages();
+    let urgent = sent.iter().filter(|(_, sent)| sent.cannot_wait && !sent.taken_back);
+    for (id, sent) in urgent {
+        for office in &sent.to {
+            let inbox = list(world, office, "inbox").await.unwrap_or_default();
+            if !inbox.iter().any(|message| text(message, "message") == id) {
+                return Err(format!(
+                    "promise 10: {id} cannot wait, and {office} does not have it while the log is closed"
+                ));
+            }
+        }
+    }
+    Ok(true)
+}
+
 /// What has not come to its end.
 pub async fn missing(world: &World, ledger: &Ledger) -> String {
     let mut lines = unsettled(world, ledger).await;
     for (office, _) in OFFICES {
         lines.extend(world.asks(office, json!({"op": "status"})).await.map(|status| format!("{office}: {status}")));
     }
+    lines.push(format!("the broker: {:?}", world.broker_problems()));
     lines.join("\n")
 }
 

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use liaison_broker::{assemble::Broker, continuity, index::SledIndex, init::StartError};
+use liaison_broker::{assemble::Broker, continuity, index::SledIndex, init::StartError, status::StatusSource};
 use liaison_link::local::{PeerUid, RequestBody};
 use liaison_log::disk::memory::MemoryDisk;
 use liaison_node::{assemble::Node, init::NodeError, local_api::LocalApi};
@@ -54,6 +54,7 @@ pub type Wrong = String;
 struct RunningBroker {
     task: JoinHandle<Result<(), StartError>>,
     stop: oneshot::Sender<()>,
+    status: StatusSource,
     index: Weak<SledIndex>,
 }
 
@@ -196,14 +197,15 @@ impl World {
         let clock = Arc::new(self.clocks[BROKER_MACHINE].clone());
         let broker = Broker::open(&config, clock, &self.devices.disks(), BROKER.to_owned())
             .map_err(|e| format!("the broker does not start: {}", chain(&e)))?;
-        let (index, (stop, stopped)) = (Arc::downgrade(&broker.status.index), oneshot::channel());
+        let (status, (stop, stopped)) = (broker.status.clone(), oneshot::channel());
+        let index = Arc::downgrade(&status.index);
         let incoming = self.net.listen();
         let task = tokio::spawn(broker.serve(incoming, async {
             if stopped.await.is_err() {
                 std::future::pending::<()>().await;
             }
         }));
-        *self.broker.borrow_mut() = Some(RunningBroker { task, stop, index });
+        *self.broker.borrow_mut() = Some(RunningBroker { task, stop, status, index });
         Ok(())
     }
 
@@ -250,9 +252,12 @@ impl World {
         if machine == BROKER_MACHINE {
             self.net.unlisten();
             let Some(broker) = self.broker.borrow_mut().take() else { return Ok(()) };
-            broker.task.abort();
-            let _ = broker.task.await;
-            self.ends(&broker.index).await?;
+            let RunningBroker { task, index, stop, status } = broker;
+            drop(status);
+            task.abort();
+            let _ = task.await;
+            drop(stop);
+            self.ends(&index).await?;
             // Never the truth after anything but a clean stop.
             let _ = fs::remove_dir_all(self.data(BROKER_MACHINE).join("index"));
         } else if let Some(node) = { self.nodes.borrow_mut().remove(machine) } {
@@ -271,11 +276,13 @@ impl World {
     /// When it does not end well.
     pub async fn stops_broker(&self) -> Result<(), Wrong> {
         let Some(broker) = self.broker.borrow_mut().take() else { return Ok(()) };
+        let RunningBroker { task, stop, status, index } = broker;
+        drop(status);
         self.note("broker stops");
-        let _ = broker.stop.send(());
-        let ended = broker.task.await.map_err(|e| format!("the stopping broker panicked: {e}"))?;
+        let _ = stop.send(());
+        let ended = task.await.map_err(|e| format!("the stopping broker panicked: {e}"))?;
         self.net.unlisten();
-        self.ends(&broker.index).await?;
+        self.ends(&index).await?;
         match ended {
             Ok(()) => Ok(()),
             // Its device failed while it stopped.
@@ -335,6 +342,12 @@ impl World {
         let nodes = self.nodes.borrow();
         let nodes = nodes.iter().filter(|(_, node)| node.task.is_finished()).map(|(office, _)| *office);
         broker.then_some(BROKER_MACHINE).into_iter().chain(nodes).collect()
+    }
+
+    /// What the broker says that a human should look after.
+    #[must_use]
+    pub fn broker_problems(&self) -> Vec<String> {
+        self.broker.borrow().as_ref().map_or_else(Vec::new, |broker| broker.status.problems())
     }
 
     /// Whether the broker ever was.

@@ -7,6 +7,7 @@ use std::{
     fs,
     net::TcpListener,
     path::Path,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -163,7 +164,7 @@ fn a_call_overtakes_a_notice(world: &World, line: &Line) {
     // Longer than it takes until somebody wants to know whether the other side is still there.
     let stays_slow = Duration::from_secs(from_environment("LIAISON_SLOW_SECONDS", 40).into());
     while begun.elapsed() < stays_slow && world.office(HEKOU).times_received(&notice) == 0 {
-        std::thread::sleep(Duration::from_millis(200));
+        thread::sleep(Duration::from_millis(200));
     }
     println!("{} bytes were carried in {:?}", line.carried() - before, begun.elapsed());
     // One for each lane and one for attachments.
@@ -322,4 +323,35 @@ fn promise_10_a_broker_starts_without_metrics_and_without_revocation_lists() {
     assert!(world.office(LAO_CAI).sees(&second, &["RETRIEVED"]));
     assert_eq!(marks(&world, HEKOU, &second), json!([]));
     assert!(std::net::TcpStream::connect(metrics).is_ok(), "nobody serves metrics");
+}
+
+/// Found by a simulated world: after a restart with a clock that had gone back, a message that had long been sent was
+/// "taken back before it left", and was in its recipient's inbox all the same.
+#[test]
+fn what_may_have_left_is_not_said_to_have_stayed_when_the_clock_goes_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut world = World::create(directory.path(), Path::new(env!("CARGO_BIN_EXE_demo"))).unwrap();
+    world.hold_seconds = 2;
+    world.start_broker().unwrap();
+    for office in [LAO_CAI, HEKOU] {
+        world.create_node(office).unwrap();
+        world.start_node(office).unwrap();
+        world.office(office).unlocks().unwrap();
+    }
+    world.kill_broker().unwrap();
+    let message = world.office(LAO_CAI).sends(samples::ROUTINE).unwrap();
+    thread::sleep(Duration::from_secs(3));
+    world.stop_node(LAO_CAI).unwrap();
+    set_clock(&mut world, -10 * MINUTE);
+    world.start_node(LAO_CAI).unwrap();
+    world.office(LAO_CAI).unlocks().unwrap();
+    let request = json!({"op": "take-back", "message": message, "kind": "WITHDRAW", "reason": "DUPLICATE"});
+    let answer = world.office(LAO_CAI).ask(&request).unwrap();
+    assert!(answer["taken_back"].as_str().unwrap().contains("its recipients are told"), "{answer}");
+    set_clock(&mut world, 0);
+    world.start_broker().unwrap();
+    let withdrawal = answer["message"].as_str().unwrap();
+    assert!(world.office(LAO_CAI).sees(withdrawal, &["RETRIEVED"]));
+    assert!(world.office(LAO_CAI).sees(&message, &["WITHDRAWN", "RETRIEVED"]));
+    nothing_is_wrong(&world);
 }

@@ -87,6 +87,8 @@ async fn promise_1_a_log_whose_entries_nobody_holds_goes_on_as_its_successor() {
     world.stop_node(HEKOU).unwrap();
     sent.push(world.office(LAO_CAI).sends(samples::ROUTINE).unwrap());
     assert!(world.office(LAO_CAI).sees(&sent[2], &["ACCEPTED"]));
+    sent.push(world.office(LAO_CAI).sends(samples::HOTLINE_CALL).unwrap());
+    assert!(world.office(LAO_CAI).sees(&sent[3], &["ACCEPTED"]));
 
     restore(&mut world);
     world.start_node(HEKOU).unwrap();
@@ -99,6 +101,7 @@ async fn promise_1_a_log_whose_entries_nobody_holds_goes_on_as_its_successor() {
     );
     let call = world.office(LAO_CAI).sends(samples::HOTLINE_CALL).unwrap();
     assert!(eventually(|| is_unproven(&world, &call)), "a call waits for the countries");
+    assert!(eventually(|| is_unproven(&world, &sent[3])), "a call that was accepted before the loss waits for them");
     sent.push(world.office(LAO_CAI).sends(samples::ROUTINE).unwrap());
 
     // The operator closes it; what is provable is entered, and no more.

@@ -1,0 +1,74 @@
+//! What cannot wait, was accepted in entries that the broker has lost, and has not arrived: its recipients get it again, without
+//! a proof, as long as the log is under repair. Its entry is handed back, but is entered with all the others or not at all, and
+//! one of them may be with nobody.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use liaison_log::{exchange::withdraws, remote::within};
+use liaison_proto::{
+    ids::{Lane, LogIndex, MessageId},
+    refusal::{Refusal, RefusalCode},
+    wire,
+};
+
+use crate::{
+    link::Link,
+    state::{Said, State, Submission},
+};
+
+const CALL: Duration = Duration::from_secs(30);
+
+/// Messages that went again since the log began to be repaired.
+#[derive(Debug, Default)]
+pub struct Urgent(BTreeSet<MessageId>);
+
+fn waits(state: &State, from: LogIndex) -> Vec<(Lane, MessageId)> {
+    let taken_back: BTreeSet<MessageId> =
+        state.outgoing.values().filter_map(|outgoing| withdraws(outgoing.header.core())).collect();
+    let waiting = state.outgoing.iter().filter(|(id, outgoing)| {
+        let core = outgoing.header.core();
+        let lost = matches!(outgoing.submission, Submission::Receipted { index, .. } if index >= from);
+        let has_it =
+            |office| outgoing.evidence.iter().any(|e| e.office == office && matches!(e.said, Said::Stated(..)));
+        lost && core.lane != Lane::Bulk && !taken_back.contains(id) && !core.to.iter().all(|office| has_it(*office))
+    });
+    waiting.map(|(id, outgoing)| (outgoing.header.core().lane, *id)).collect()
+}
+
+impl Urgent {
+    /// Sends again what waits, of entries beyond the first that the broker lacks.
+    pub async fn send(&mut self, link: &Link, from: LogIndex) {
+        let waiting = waits(&link.store.state(), from);
+        for (lane, id) in waiting {
+            if self.0.contains(&id) {
+                continue;
+            }
+            let envelope = {
+                let state = link.store.state();
+                let outgoing = state.outgoing.get(&id);
+                outgoing.and_then(|o| Some(link.store.envelope(&o.header, o.signature.as_ref(), o.body?)))
+            };
+            // One that is damaged here is told of when its entry is handed back.
+            let Some(Ok(envelope)) = envelope else { continue };
+            let request = wire::SubmitRequest { envelope: Some(envelope), seen_size: link.view.seen_size() };
+            let answer = within(CALL, link.exchange(lane).submit(request)).await;
+            let is_held = |status: &tonic::Status| {
+                Refusal::from_status(status).is_some_and(|refusal| refusal.code == RefusalCode::HeldUnproven)
+            };
+            match answer {
+                Err(status) if !is_held(&status) => {
+                    tracing::debug!(message = %id, code = ?status.code(), "not sent again yet");
+                }
+                _ => {
+                    tracing::warn!(message = %id, "sent again without a proof: the broker has lost its entry");
+                    self.0.insert(id);
+                }
+            }
+        }
+    }
+
+    /// The log is whole again.
+    pub fn over(&mut self) {
+        self.0.clear();
+    }
+}
