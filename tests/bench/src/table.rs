@@ -173,5 +173,7 @@ fn page(ledger: &Ledger, rounds: usize, date: &str) -> String {
 /// # Errors
 /// When it cannot be written.
 pub(crate) fn write(root: &Path, ledger: &Ledger, rounds: usize, date: &str) -> io::Result<()> {
-    fs::write(root.join(PAGE), page(ledger, rounds, date))
+    let file = root.join(PAGE);
+    file.parent().map_or(Ok(()), fs::create_dir_all)?;
+    fs::write(file, page(ledger, rounds, date))
 }
