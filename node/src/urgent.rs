@@ -52,14 +52,13 @@ impl Urgent {
             let Some(Ok(envelope)) = envelope else { continue };
             let request = wire::SubmitRequest { envelope: Some(envelope), seen_size: link.view.seen_size() };
             let answer = within(CALL, link.exchange(lane).submit(request)).await;
-            let is_held = |status: &tonic::Status| {
-                Refusal::from_status(status).is_some_and(|refusal| refusal.code == RefusalCode::HeldUnproven)
-            };
-            match answer {
-                Err(status) if !is_held(&status) => {
-                    tracing::debug!(message = %id, code = ?status.code(), "not sent again yet");
+            match answer.err().map(|status| Refusal::from_status(&status)) {
+                // Whoever does not answer is asked again later, not once for each message.
+                Some(None) => return,
+                Some(Some(refusal)) if refusal.code != RefusalCode::HeldUnproven => {
+                    tracing::debug!(message = %id, code = refusal.code.as_str(), "not sent again yet");
                 }
-                _ => {
+                None | Some(Some(_)) => {
                     tracing::warn!(message = %id, "sent again without a proof: the broker has lost its entry");
                     self.0.insert(id);
                 }
