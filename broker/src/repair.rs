@@ -422,9 +422,10 @@ impl Repair {
         if side.name != LogName::Exchange {
             return true;
         }
-        let leaves = range.filter_map(|index| read_spooled(side, index).ok());
-        let needed = leaves.filter_map(|restored| ExchangeLeaf::parse(&restored.leaf).ok());
-        let needed = needed.map(|leaf| leaf.directory_size).max().unwrap_or_default();
+        let judged_by =
+            |index| ExchangeLeaf::parse(&read_spooled(side, index).ok()?.leaf).ok().map(|leaf| leaf.directory_size);
+        let Some(sizes) = range.map(judged_by).collect::<Option<Vec<u64>>>() else { return false };
+        let needed = sizes.into_iter().max().unwrap_or_default();
         let own = self.side(LogName::Directory).map_or(u64::MAX, |directory| directory.reader.checkpoint().size());
         self.directory_needed.store(if needed > own { needed } else { 0 }, Ordering::SeqCst);
         needed <= own

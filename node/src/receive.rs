@@ -27,6 +27,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::{
     contact::Contact,
     directory::{DirectoryError, DirectoryReplica},
+    hand_back::{CLOSED_LOG, REPAIR},
     link::Link,
     log_view::ViewError,
     record::{Arrived, NodeRecord, Stated, Unproven},
@@ -235,7 +236,9 @@ impl Receiver {
         if self.directory.directory().size() < leaf.directory_size {
             self.directory.update(&self.directory_source).await.map_err(NotTaken::Directory)?;
             if self.directory.directory().size() < leaf.directory_size {
-                return Err(NotTaken::DirectoryBehind);
+                // Where nothing explains it the broker is at fault.
+                let restored = self.link.health.has(REPAIR) || self.link.health.has(CLOSED_LOG);
+                return Err(if restored { NotTaken::DirectoryBehind } else { NotTaken::OtherMessage });
             }
         }
         let (header, number) = self.check(&leaf, envelope.clone())?;

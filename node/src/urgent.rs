@@ -23,13 +23,21 @@ const CALL: Duration = Duration::from_secs(30);
 pub struct Urgent(BTreeSet<MessageId>);
 
 fn waits(state: &State, from: LogIndex) -> Vec<(Lane, MessageId)> {
+    let withdrawals = state
+        .outgoing
+        .values()
+        .filter(|outgoing| !matches!(outgoing.submission, Submission::Cancelled | Submission::Refused { .. }));
     let taken_back: BTreeSet<MessageId> =
-        state.outgoing.values().filter_map(|outgoing| withdraws(outgoing.header.core())).collect();
+        withdrawals.filter_map(|outgoing| withdraws(outgoing.header.core())).collect();
     let waiting = state.outgoing.iter().filter(|(id, outgoing)| {
         let core = outgoing.header.core();
         let lost = matches!(outgoing.submission, Submission::Receipted { index, .. } if index >= from);
-        let has_it =
-            |office| outgoing.evidence.iter().any(|e| e.office == office && matches!(e.said, Said::Stated(..)));
+        let has_it = |office| {
+            outgoing
+                .evidence
+                .iter()
+                .any(|e| e.office == office && matches!(e.said, Said::Stated(..) | Said::NonDelivery(_)))
+        };
         lost && core.lane != Lane::Bulk && !taken_back.contains(id) && !core.to.iter().all(|office| has_it(*office))
     });
     waiting.map(|(id, outgoing)| (outgoing.header.core().lane, *id)).collect()

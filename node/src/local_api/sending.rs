@@ -262,7 +262,8 @@ impl LocalApi {
     ) -> Result<Value, Failure> {
         let id = find(message)?;
         self.vault.officer(uid)?;
-        let (core, waits) = {
+        let leaving = &self.opener.link.leaving;
+        let (core, stays) = {
             let state = self.store.state();
             let unknown = || Refusal::new(RefusalCode::UnknownMessage, "no such message in the outbox");
             let outgoing: &Outgoing = state.outgoing.get(&id).ok_or_else(unknown)?;
@@ -272,18 +273,20 @@ impl LocalApi {
                 }
                 Submission::Queued | Submission::Receipted { .. } => {}
             }
-            // What had a receipt of a log that was closed has left once.
+            // What had a receipt of a log that was closed has left once. Decided under the state's lock: an answer that comes
+            // now is applied, and its message forgotten by `leaving`, only afterwards.
             let waits = outgoing.submission == Submission::Queued && !outgoing.again;
-            (outgoing.header.core().clone(), waits)
+            (outgoing.header.core().clone(), waits && leaving.take_back(id))
         };
-        let leaving = &self.opener.link.leaving;
-        if waits && leaving.take_back(id) {
+        if stays {
             let message_id = Bytes::copy_from_slice(id.as_bytes());
             let record = NodeRecord::Cancelled(Cancelled { message_id, at_ms: self.composer.clock.now().0 });
-            if let Err(error) = self.store.try_write(vec![record.into()]).await {
+            let written = self.store.try_write(vec![record.into()]).await;
+            // After any other failure the record may be there all the same.
+            if matches!(written, Err(StoreError::Full)) {
                 leaving.let_go(id);
-                return Err(error.into());
             }
+            written?;
             return Ok(json!({"message": id, "taken_back": "before it left"}));
         }
         let mut content = json!({"message_ids": [id], "reason": reason});

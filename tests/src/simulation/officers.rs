@@ -29,6 +29,8 @@ pub struct Sent {
     pub summary: Option<String>,
     /// Whether it is FLASH or URGENT.
     pub cannot_wait: bool,
+    /// Whether its node said that it never left.
+    pub never_left: bool,
     /// Whether its officer took it back.
     pub taken_back: bool,
 }
@@ -100,6 +102,7 @@ pub async fn calls_behind_a_crowd(
                 summary: Some(summary),
                 cannot_wait: priority != "ROUTINE",
                 taken_back: false,
+                never_left: false,
             },
         );
         ids.push(id.to_owned());
@@ -190,6 +193,7 @@ impl Officer<'_> {
                 summary: Some(summary),
                 cannot_wait: priority != "ROUTINE",
                 taken_back: false,
+                never_left: false,
             },
         );
         Ok(())
@@ -210,7 +214,10 @@ impl Officer<'_> {
         let id = answer["message"].as_str().ok_or_else(|| format!("no id: {answer}"))?;
         self.world.note(format!("{} acknowledges {} by {id}", self.office, message["message"]));
         let to = vec![message["from"].as_str().unwrap_or_default().to_owned()];
-        self.ledger.note(id, Sent { from: self.office, to, summary: None, cannot_wait: false, taken_back: false });
+        self.ledger.note(
+            id,
+            Sent { from: self.office, to, summary: None, cannot_wait: false, taken_back: false, never_left: false },
+        );
         Ok(())
     }
 
@@ -231,11 +238,16 @@ impl Officer<'_> {
         let request = json!({"op": "take-back", "message": id, "kind": "WITHDRAW", "reason": "DUPLICATE"});
         let Some(answer) = self.asks(request).await? else { return Ok(()) };
         self.world.note(format!("{} takes {id} back: {}", self.office, answer["taken_back"]));
+        if answer["taken_back"] == "before it left"
+            && let Some(sent) = self.ledger.sent.borrow_mut().get_mut(&id)
+        {
+            sent.never_left = true;
+        }
         if let Some(taken_back_by) = answer["message"].as_str().filter(|by| *by != id) {
             let to = self.ledger.sent.borrow().get(&id).map(|sent| sent.to.clone()).unwrap_or_default();
             self.ledger.note(
                 taken_back_by,
-                Sent { from: self.office, to, summary: None, cannot_wait: false, taken_back: false },
+                Sent { from: self.office, to, summary: None, cannot_wait: false, taken_back: false, never_left: false },
             );
         }
         Ok(())

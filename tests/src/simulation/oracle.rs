@@ -257,6 +257,9 @@ async fn inboxes(world: &World, ledger: &Ledger) -> Result<(), Wrong> {
     for (id, sent) in &sent {
         for office in &sent.to {
             let times = found.get(&(office.as_str(), id.clone())).copied().unwrap_or_default();
+            if times > 0 && sent.never_left {
+                return Err(format!("promise 6: {id} of {} never left, they said, and {office} has it", sent.from));
+            }
             if times != 1 && !(times == 0 && sent.taken_back) {
                 return Err(format!("promise 3: {id} of {} is {times} times in the inbox of {office}", sent.from));
             }
