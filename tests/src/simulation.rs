@@ -1,5 +1,5 @@
 //! Whole worlds in one process, from a seed: officers send while lines, machines, disks and clocks fail, and an oracle knows
-//! every promise. The same seed gives the same world, event for event.
+//! promises 1 to 8 and 10. The same seed and template give the same world, event for event.
 //!
 //! Reading order: [`run`] -> [`officers`] and [`trouble`] (what happens) -> [`oracle`] (what must hold) -> [`world`] ->
 //! [`net`], [`devices`].

@@ -289,7 +289,8 @@ async fn receipts(world: &World, ledger: &Ledger, replay: &Replay) -> Result<(),
     Ok(())
 }
 
-/// A line of 64 kbit/s, and a crowd of routine messages on it: FLASH is there before most of them.
+/// A bad line, each connection with 64 kbit/s of its own, and a crowd of routine messages: FLASH is there before most of
+/// them.
 ///
 /// # Errors
 /// When it is not.

@@ -16,7 +16,7 @@ use crate::dice::Dice;
 enum Kind {
     /// A machine dies at an instant.
     Dies,
-    /// A machine's device fails at one of its next writes or syncs; the process must end by itself.
+    /// A machine's device fails at one of its next writes or syncs; a process that has not ended by itself within a minute is killed.
     DeviceFails,
     /// The broker is stopped and started as an operator does.
     Restart,
@@ -153,7 +153,7 @@ async fn starts(world: &World, machine: &'static str) -> Result<(), Wrong> {
     if machine == BROKER_MACHINE { world.start_broker() } else { world.start_node(machine).await }
 }
 
-/// One of the machine's disks fails after some more operations. Whoever writes to it must end, and nothing else.
+/// One of the machine's disks fails after some more operations. Whether its process ends is noted, not judged.
 async fn fails(world: &World, machine: &'static str, dice: &mut Dice) -> Result<(), Wrong> {
     let disks = world.devices.of(&world.data(machine));
     let (directory, disk) = dice.one(&disks);

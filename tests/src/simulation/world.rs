@@ -335,15 +335,6 @@ impl World {
         self.asks(office, json!({"op": "unlock", "officer": officer, "passphrase": PASSPHRASE})).await
     }
 
-    /// Machines whose process has ended by itself.
-    #[must_use]
-    pub fn ended(&self) -> Vec<&'static str> {
-        let broker = self.broker.borrow().as_ref().is_some_and(|broker| broker.task.is_finished());
-        let nodes = self.nodes.borrow();
-        let nodes = nodes.iter().filter(|(_, node)| node.task.is_finished()).map(|(office, _)| *office);
-        broker.then_some(BROKER_MACHINE).into_iter().chain(nodes).collect()
-    }
-
     /// What the broker says that a human should look after.
     #[must_use]
     pub fn broker_problems(&self) -> Vec<String> {
