@@ -71,6 +71,8 @@ struct Side {
     reader: Arc<LogReader>,
     lost: Mutex<Option<Lost>>,
     spool: PathBuf,
+    /// Size of the directory that what is on the spool was judged by.
+    judged_by: AtomicU64,
 }
 
 impl Side {
@@ -164,6 +166,7 @@ impl Repair {
             reader,
             lost: Mutex::default(),
             spool: spool.join(log_text(name)),
+            judged_by: AtomicU64::new(0),
         });
         if !unseen.is_empty() {
             gate.close(Reason::Unconfirmed);
@@ -346,6 +349,9 @@ impl Repair {
             .and_then(|()| fs::write(&new, spooled.encode_to_vec()))
             .and_then(|()| fs::rename(&new, &place))
             .map_err(unwritable)?;
+        if let (LogName::Exchange, Ok(leaf)) = (side.name, ExchangeLeaf::parse(&verified.leaf)) {
+            side.judged_by.fetch_max(leaf.directory_size, Ordering::SeqCst);
+        }
         *self.helper.lock().unwrap_or_else(PoisonError::into_inner) = Some(office);
         let mut lost = side.lost();
         let kept = lost.as_mut().map(|lost| lost.keep(&verified));
@@ -403,7 +409,7 @@ impl Repair {
             Ok(()) => {
                 let (from, to) = lost.sizes();
                 drop(guard);
-                self.has_directory_of(side, from..to).then_some(from..to)
+                self.has_directory_of(side).then_some(from..to)
             }
             Err(TrialError::Forked(inconsistent)) => {
                 self.forked(side, inconsistent);
@@ -418,14 +424,8 @@ impl Repair {
 
     /// Whether the directory has every entry that these were judged by. It may lack some that no office has shown yet, and
     /// without them nobody could verify what is entered.
-    fn has_directory_of(&self, side: &Side, range: Range<u64>) -> bool {
-        if side.name != LogName::Exchange {
-            return true;
-        }
-        let judged_by =
-            |index| ExchangeLeaf::parse(&read_spooled(side, index).ok()?.leaf).ok().map(|leaf| leaf.directory_size);
-        let Some(sizes) = range.map(judged_by).collect::<Option<Vec<u64>>>() else { return false };
-        let needed = sizes.into_iter().max().unwrap_or_default();
+    fn has_directory_of(&self, side: &Side) -> bool {
+        let needed = side.judged_by.load(Ordering::SeqCst);
         let own = self.side(LogName::Directory).map_or(u64::MAX, |directory| directory.reader.checkpoint().size());
         self.directory_needed.store(if needed > own { needed } else { 0 }, Ordering::SeqCst);
         needed <= own

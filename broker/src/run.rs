@@ -1,6 +1,6 @@
 //! Running the broker as a process: lock, listen, local socket and metrics, signals.
 
-use std::{fs, sync::Arc};
+use std::{fs, io, net::SocketAddr, sync::Arc};
 
 use liaison_link::{
     local,
@@ -8,7 +8,7 @@ use liaison_link::{
 };
 use liaison_log::disk::os_disks;
 use liaison_proto::clock::Clock;
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{net::TcpSocket, task::JoinSet};
 
 use crate::{
     assemble::Broker,
@@ -16,6 +16,9 @@ use crate::{
     init::{StartError, io_failed},
     operations, status,
 };
+
+/// Connections that wait in the system's line at most.
+const WAITING: u32 = 1024;
 
 /// Runs until SIGTERM or SIGINT, or until a log stops.
 ///
@@ -27,11 +30,11 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
     }
     // Held until the process ends: the writing threads may outlive this function.
     std::mem::forget(lock_directory(&config.data).map_err(io_failed("locking the data directory"))?);
-    // Whoever comes while the logs are opened waits in the system's line.
-    let listener =
-        TcpListener::bind(config.listen).await.map_err(io_failed(format!("listening on {}", config.listen)))?;
-    let address = listener.local_addr().map_err(io_failed("reading the address listened on"))?.to_string();
+    // An address that is taken is told before anything is opened; nobody is let in before everything is.
+    let socket = bound(config.listen).map_err(io_failed(format!("listening on {}", config.listen)))?;
+    let address = socket.local_addr().map_err(io_failed("reading the address listened on"))?.to_string();
     let broker = Broker::open(&config, clock, &os_disks(), address.clone())?;
+    let listener = socket.listen(WAITING).map_err(io_failed(format!("listening on {}", config.listen)))?;
 
     let mut tasks = JoinSet::new();
     if let Some(address) = config.metrics_listen {
@@ -55,4 +58,12 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
     let served = broker.serve(listener, stopped).await;
     tasks.shutdown().await;
     served
+}
+
+fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // As the standard library's listener does: connections of the process before are no reason to wait.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }

@@ -199,6 +199,7 @@ impl Node {
         tokio::select! {
             () = self.store.stopped() => StoreError::Stopped.into(),
             () = self.key_table.failed() => StoreError::Stopped.into(),
+            () = self.api.directory.failed() => StoreError::Stopped.into(),
             ended = self.tasks.join_next() => match ended {
                 Some(Ok(Err(error))) => error.into(),
                 // A task that ended without an error, or panicked, leaves the node without a part of itself.

@@ -20,7 +20,7 @@ use liaison_proto::{
     office::{Office, RecordError},
     wire,
 };
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tonic::Status;
 
 use crate::keystore::{KeyPair, PublicKeys};
@@ -68,6 +68,8 @@ pub struct DirectoryReplica {
     charters: Charters,
     mirror: Mutex<Mirror>,
     directory: RwLock<Directory>,
+    /// Set once a write or sync of the copy has failed: what is read back is not what a power cut would leave.
+    failed: watch::Sender<bool>,
 }
 
 impl DirectoryReplica {
@@ -95,12 +97,19 @@ impl DirectoryReplica {
                 break;
             }
         }
-        Ok(Self { charters, mirror: Mutex::new(mirror), directory: RwLock::new(directory) })
+        let failed = watch::Sender::new(false);
+        Ok(Self { charters, mirror: Mutex::new(mirror), directory: RwLock::new(directory), failed })
     }
 
     /// The directory as replayed.
     pub fn directory(&self) -> RwLockReadGuard<'_, Directory> {
         self.directory.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Completes when the device of the copy has failed: the node ends, and its next start reads what is there.
+    pub async fn failed(&self) {
+        // An error means that the replica is gone, which this handle prevents.
+        let _ = self.failed.subscribe().wait_for(|failed| *failed).await;
     }
 
     /// The newest checkpoint that was verified; empty when there is none.
@@ -127,7 +136,13 @@ impl DirectoryReplica {
             source.charters(self.charters.get().number()).await.map_err(|e| DirectoryError::Link(Box::new(e)))?;
         self.charters.learn(&learnt)?;
         mirror.set_log(self.charters.get().directory_log().clone());
-        mirror.update(source).await?;
+        let updated = mirror.update(source).await;
+        if let Err(MirrorError::Disk(error)) = &updated
+            && !matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::InvalidData)
+        {
+            self.failed.send_replace(true);
+        }
+        updated?;
         let known = usize::try_from(self.directory().size()).unwrap_or(usize::MAX);
         let mut directory = self.directory.write().unwrap_or_else(PoisonError::into_inner);
         for entry in mirror.entries().iter().skip(known) {

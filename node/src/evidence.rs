@@ -21,6 +21,7 @@ use crate::{
     link::Link,
     record::{Evidence, NodeRecord, Recovered},
     retry::{Backoff, gather},
+    state::{Outgoing, Submission},
     store::StoreError,
 };
 
@@ -140,6 +141,13 @@ async fn take(
     if let Err(error) = checked {
         link.alarm(format!("entry {} does not verify: {}", verified.index, chain(&error)), receipt.leaf).await?;
         return Ok(Taken::PassedOver(verified.index));
+    }
+    let id = leaf.event.message_id();
+    let is_cancelled = |outgoing: &Outgoing| outgoing.submission == Submission::Cancelled;
+    let cancelled = id.is_some_and(|id| link.store.state().outgoing.get(&id).is_some_and(is_cancelled));
+    if let Some(id) = id.filter(|_| cancelled) {
+        let what = format!("message {id} was taken back before it left, and entry {} is about it", verified.index);
+        link.alarm(what, receipt.leaf.clone()).await?;
     }
     Ok(Taken::New(verified.index, Evidence { receipt: Some(receipt), wrap }))
 }

@@ -15,8 +15,11 @@ use crate::{
     store::StoreError,
 };
 
-/// Attempts without a proof until the officer is told: about five minutes at the longest pause.
-const PATIENCE: u32 = 60;
+/// What attempts without a proof may add up to until the officer is told, and what one costs: about five minutes at the
+/// longest pause. A broker that says that its log is under repair has an hour for it, not for ever.
+const PATIENCE: u32 = 720;
+const KEPT_BACK: u32 = 12;
+const UNDER_REPAIR: u32 = 1;
 
 /// Compares what is kept to be compared, until the store stops.
 ///
@@ -43,10 +46,11 @@ pub async fn run(link: Link) -> Result<(), StoreError> {
                 }
                 // An outage is no proof kept back.
                 Compared::NotNow => {}
-                Compared::KeptBack => {
-                    let attempts = kept_back.entry(note.clone()).or_default();
-                    *attempts += 1;
-                    if *attempts == PATIENCE {
+                Compared::NoProof(cost) => {
+                    let before = kept_back.get(&note).copied().unwrap_or_default();
+                    let tried = before.saturating_add(cost);
+                    kept_back.insert(note.clone(), tried);
+                    if before < PATIENCE && tried >= PATIENCE {
                         let what = format!(
                             "the broker gives no proof that a counterpart's log of {} entries is this node's",
                             size_of(&link, &note)
@@ -68,9 +72,9 @@ fn size_of(link: &Link, note: &Bytes) -> u64 {
 enum Compared {
     /// One way or the other.
     Done,
-    /// The broker answers, and gives no proof.
-    KeptBack,
-    /// The broker does not answer, or its log is under repair.
+    /// The broker answers, and gives no proof; this much of the patience is spent.
+    NoProof(u32),
+    /// The broker does not answer.
     NotNow,
 }
 
@@ -96,7 +100,7 @@ async fn compare(link: &Link, note: &Bytes) -> Result<Compared, StoreError> {
         }
         Err(ViewError::Link(status)) if std::error::Error::source(&status).is_some() => Ok(Compared::NotNow),
         // A log that lacks what the counterpart saw proves it once it is whole again; that it lacks it was told.
-        Err(_) if link.health.has(REPAIR) || link.health.has(CLOSED_LOG) => Ok(Compared::NotNow),
-        Err(_) => Ok(Compared::KeptBack),
+        Err(_) if link.health.has(REPAIR) || link.health.has(CLOSED_LOG) => Ok(Compared::NoProof(UNDER_REPAIR)),
+        Err(_) => Ok(Compared::NoProof(KEPT_BACK)),
     }
 }

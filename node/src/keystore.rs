@@ -30,10 +30,21 @@ mod succession;
 
 pub use change::Change;
 
-/// Argon2id cost (RFC 9106, second recommended option): memory in KiB, passes, lanes.
-const MEMORY_KIB: u32 = 64 * 1024;
-const PASSES: u32 = 3;
-const LANES: u32 = 4;
+/// What guessing a passphrase costs: Argon2id's parameters (RFC 9106).
+#[derive(Clone, Copy, Debug)]
+pub struct Cost {
+    /// Memory, KiB.
+    pub memory_kib: u32,
+    /// Passes over it.
+    pub passes: u32,
+    /// Lanes.
+    pub lanes: u32,
+}
+
+impl Cost {
+    /// RFC 9106, second recommended option.
+    pub const RECOMMENDED: Self = Self { memory_kib: 64 * 1024, passes: 3, lanes: 4 };
+}
 
 /// Days that a replaced private key is kept: the longest delivery, and the horizon of message ids.
 pub const KEPT_DAYS: i64 = limits::DELIVERY_DAYS + limits::DEDUP_DAYS;
@@ -195,6 +206,7 @@ struct SlotFile {
 #[derive(Clone, Debug)]
 pub struct Keystore {
     directory: PathBuf,
+    cost: Cost,
 }
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> KeystoreError {
@@ -228,7 +240,12 @@ fn derive(passphrase: &[u8], slot: &SlotFile, salt: &[u8]) -> Result<Zeroizing<[
 impl Keystore {
     /// The keystore in a directory.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into() }
+        Self::with_cost(directory, Cost::RECOMMENDED)
+    }
+
+    /// One whose new passphrases cost something else: simulations unlock a thousand times.
+    pub fn with_cost(directory: impl Into<PathBuf>, cost: Cost) -> Self {
+        Self { directory: directory.into(), cost }
     }
 
     /// The TLS certificate chain and key.
@@ -364,9 +381,9 @@ impl Keystore {
         let salt: [u8; 16] = random(entropy);
         let mut slot = SlotFile {
             version: 1,
-            memory_kib: MEMORY_KIB,
-            passes: PASSES,
-            lanes: LANES,
+            memory_kib: self.cost.memory_kib,
+            passes: self.cost.passes,
+            lanes: self.cost.lanes,
             salt: STANDARD.encode(salt),
             sealed: String::new(),
             credential: STANDARD.encode(credential),

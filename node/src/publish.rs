@@ -1,7 +1,7 @@
 //! Records of this office that the directory does not have yet are published: new keys, and what the country's authority
 //! signed for the office.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use liaison_log::remote::{RemoteLog, within};
 use liaison_proto::{
@@ -49,38 +49,42 @@ pub async fn run(
     }
 }
 
+/// Publishes each record that it can; says what is wrong with the first that it cannot.
 async fn publish(link: &Link, vault: &Vault, replica: &DirectoryReplica) -> Result<(), String> {
+    let mut problem = Ok(());
     for (path, bytes) in vault.keystore().unpublished().map_err(|e| chain(&e))? {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let record = wire::DirectoryRecord::decode(bytes.as_slice()).map_err(|_| format!("{name} is no record"))?;
         let seen_size = replica.directory().size();
         let mut directory = DirectoryClient::new(link.connections.lanes[Lane::Urgent as usize].clone());
         match within(CALL, directory.publish(wire::PublishRequest { record: Some(record.clone()), seen_size })).await {
-            Ok(_) => {
-                // Whoever ordered an entry is who has it when the broker loses it: it is here before it counts as done.
-                let source = RemoteLog::new(link.connections.lanes[Lane::Urgent as usize].clone(), LogName::Directory);
-                replica
-                    .update(&source)
-                    .await
-                    .map_err(|e| format!("the record {name} is not copied yet: {}", chain(&e)))?;
-                fs::remove_file(&path).map_err(|e| e.to_string())?;
-                tracing::info!(record = name, "published");
-            }
+            // One bad record holds up no other.
+            Ok(_) => problem = problem.and(copied(link, replica, &path, &name).await),
             Err(status) if is_final_refusal(&status) => {
                 let why = refusal_of(&status);
                 // Signed by a key that was replaced before it went: the present one signs it, once.
                 if let Some(anew) = signed_anew(&record, vault) {
                     vault.keystore().replace_record(&path, &anew.encode_to_vec()).map_err(|e| chain(&e))?;
-                    return Err(format!("the record {name} is signed anew: {why}"));
+                    problem = problem.and(Err(format!("the record {name} is signed anew: {why}")));
+                    continue;
                 }
-                // One bad record holds up no other.
                 fs::rename(&path, path.with_extension("refused")).map_err(|e| e.to_string())?;
                 let what = format!("the record {name} is not taken into the directory: {why}");
                 link.alarm(what, bytes.into()).await.map_err(|e| chain(&e))?;
             }
+            // The broker is not there, or takes nothing now.
             Err(_) => return Err(format!("the record {name} is not published yet")),
         }
     }
+    problem
+}
+
+/// Whoever ordered an entry is who has it when the broker loses it: it is here before it counts as done.
+async fn copied(link: &Link, replica: &DirectoryReplica, path: &Path, name: &str) -> Result<(), String> {
+    let source = RemoteLog::new(link.connections.lanes[Lane::Urgent as usize].clone(), LogName::Directory);
+    replica.update(&source).await.map_err(|e| format!("the record {name} is not copied yet: {}", chain(&e)))?;
+    fs::remove_file(path).map_err(|e| e.to_string())?;
+    tracing::info!(record = name, "published");
     Ok(())
 }
 

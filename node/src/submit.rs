@@ -160,7 +160,10 @@ impl Submitter {
             let holds = state.to_submit.iter().filter(|(lane, ..)| *lane == self.lane);
             let ends = holds.filter_map(|(_, _, id)| Some(state.outgoing.get(id)?.not_before)).filter(|end| *end > now);
             let end = ends.min().map_or(60_000, |end| end.since(now).clamp(1, 60_000));
-            if self.held.is_empty() { end } else { end.min(HELD_LOOK_MS) }
+            // One that is kept from leaving may leave after all, and nothing would say so.
+            let kept = |(_, _, id): &(Lane, u64, MessageId)| self.link.leaving.is_taken_back(*id);
+            let kept = state.to_submit.iter().filter(|(lane, ..)| *lane == self.lane).any(kept);
+            if self.held.is_empty() && !kept { end } else { end.min(HELD_LOOK_MS) }
         };
         tokio::select! {
             changed = changes.changed() => changed.map_err(|_| StoreError::Stopped),

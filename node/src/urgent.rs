@@ -2,7 +2,10 @@
 //! a proof, as long as the log is under repair. Its entry is handed back, but is entered with all the others or not at all, and
 //! one of them may be with nobody.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use liaison_log::{exchange::withdraws, remote::within};
 use liaison_proto::{
@@ -10,6 +13,7 @@ use liaison_proto::{
     refusal::{Refusal, RefusalCode},
     wire,
 };
+use tokio::time::Instant;
 
 use crate::{
     link::Link,
@@ -17,10 +21,12 @@ use crate::{
 };
 
 const CALL: Duration = Duration::from_secs(30);
+/// After this long a message goes again: the broker may have lost what it held. One that it holds changes nothing.
+const AGAIN: Duration = Duration::from_secs(10 * 60);
 
-/// Messages that went again since the log began to be repaired.
+/// Messages that went again since the log began to be repaired, and when they last did.
 #[derive(Debug, Default)]
-pub struct Urgent(BTreeSet<MessageId>);
+pub struct Urgent(BTreeMap<MessageId, Instant>);
 
 fn waits(state: &State, from: LogIndex) -> Vec<(Lane, MessageId)> {
     let withdrawals = state
@@ -48,7 +54,7 @@ impl Urgent {
     pub async fn send(&mut self, link: &Link, from: LogIndex) {
         let waiting = waits(&link.store.state(), from);
         for (lane, id) in waiting {
-            if self.0.contains(&id) {
+            if self.0.get(&id).is_some_and(|went| went.elapsed() < AGAIN) {
                 continue;
             }
             let envelope = {
@@ -63,12 +69,14 @@ impl Urgent {
             match answer.err().map(|status| Refusal::from_status(&status)) {
                 // Whoever does not answer is asked again later, not once for each message.
                 Some(None) => return,
+                // The rest would be told the same.
+                Some(Some(refusal)) if refusal.code == RefusalCode::TooMany => return,
                 Some(Some(refusal)) if refusal.code != RefusalCode::HeldUnproven => {
                     tracing::debug!(message = %id, code = refusal.code.as_str(), "not sent again yet");
                 }
                 None | Some(Some(_)) => {
                     tracing::warn!(message = %id, "sent again without a proof: the broker has lost its entry");
-                    self.0.insert(id);
+                    self.0.insert(id, Instant::now());
                 }
             }
         }

@@ -1,10 +1,13 @@
-// Randomness from a seed: loaded before the C library into a simulation (LD_PRELOAD), so that what no program injects
-// (the seeds of hash tables, the order in which a runtime looks at what is ready) is the same in each run. The seed is the
-// number in SIMULATION_SEED. Never for anything but a simulation: the keys are as good as published.
+// Randomness from a seed, and a clock that stands still: loaded before the C library into a simulation (LD_PRELOAD), so that
+// what no program injects (the seeds of hash tables, the order in which a runtime looks at what is ready, the date that an
+// HTTP server says) is the same in each run. The seed is the number in SIMULATION_SEED. Never for anything but a simulation:
+// the keys are as good as published.
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/types.h>
+#include <time.h>
 
 static uint64_t next(void) {
     // A stream for each thread: which of them comes first is the machine's choice.
@@ -29,4 +32,16 @@ ssize_t getrandom(void *buffer, size_t length, unsigned flags) {
 
 int getentropy(void *buffer, size_t length) {
     return getrandom(buffer, length, 0) == (ssize_t)length ? 0 : -1;
+}
+
+// The machines of a simulation have clocks of their own. What measures time (CLOCK_MONOTONIC) goes on.
+int clock_gettime(clockid_t clock, struct timespec *time) {
+    static int (*usual)(clockid_t, struct timespec *);
+    if (clock == CLOCK_REALTIME) {
+        time->tv_sec = 1780000000;
+        time->tv_nsec = 0;
+        return 0;
+    }
+    if (usual == NULL) usual = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
+    return usual(clock, time);
 }

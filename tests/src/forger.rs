@@ -15,9 +15,9 @@ use liaison_link::{
 use liaison_proto::{
     Bytes, ProtoMessage as _,
     charter::Charter,
-    clock::{Clock as _, SystemClock, UnixMillis},
+    clock::{Clock, SystemClock, UnixMillis},
     directory::Directory,
-    entropy::OsEntropy,
+    entropy::{Entropy, OsEntropy},
     ids::{MessageId, OfficeId},
     key_file::PrivateKey,
     seal::{ContentKey, Suite},
@@ -38,22 +38,33 @@ pub fn charter(world: &World) -> Charter {
 /// The directory that the charter's records add up to.
 #[must_use]
 pub fn directory(world: &World) -> Directory {
-    let mut directory = Directory::new(charter(world));
-    let mut files: Vec<PathBuf> =
-        std::fs::read_dir(world.path("charter/records")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    directory_of(Path::new(&world.path("charter")), charter(world), SystemClock.now())
+}
+
+fn directory_of(root: &Path, charter: Charter, now: UnixMillis) -> Directory {
+    let mut directory = Directory::new(charter);
+    let files = std::fs::read_dir(root.join("records")).unwrap();
+    let mut files: Vec<PathBuf> = files.map(|entry| entry.unwrap().path()).collect();
     files.sort();
     for file in files {
         let record = wire::DirectoryRecord::decode(std::fs::read(file).unwrap().as_slice()).unwrap();
-        directory.apply(&record, SystemClock.now()).unwrap();
+        directory.apply(&record, now).unwrap();
     }
     directory
+}
+
+/// A certificate below the charter's directory, with its key.
+#[must_use]
+pub fn identity(root: &Path, name: &str) -> Identity {
+    let path = root.join(name);
+    Identity::read(&path.join("tls.pem"), &path.join("tls.key")).unwrap()
 }
 
 /// A connection with any certificate below the charter's directory.
 #[must_use]
 pub fn connect(world: &World, identity: &str) -> Channel {
-    let (charter, path) = (charter(world), PathBuf::from(world.path("charter")).join(identity));
-    let identity = Identity::read(&path.join("tls.pem"), &path.join("tls.key")).unwrap();
+    let charter = charter(world);
+    let identity = self::identity(Path::new(&world.path("charter")), identity);
     let address = world.broker_address().unwrap().parse().unwrap();
     dial::channel(&charter, address, client(&charter, identity).into(), net::tcp()).unwrap()
 }
@@ -61,7 +72,13 @@ pub fn connect(world: &World, identity: &str) -> Channel {
 /// TLS settings of a client, by the system's clock.
 #[must_use]
 pub fn client(charter: &Charter, identity: Identity) -> rustls::ClientConfig {
-    let time = FlooredTime::new(Arc::new(SystemClock), charter, UnixMillis(0));
+    client_by(charter, identity, Arc::new(SystemClock))
+}
+
+/// TLS settings of a client, by a clock.
+#[must_use]
+pub fn client_by(charter: &Charter, identity: Identity, clock: Arc<dyn Clock>) -> rustls::ClientConfig {
+    let time = FlooredTime::new(clock, charter, UnixMillis(0));
     tls::client_config(&charter.file().broker.ca, identity, false, time).unwrap()
 }
 
@@ -75,6 +92,8 @@ pub struct Forger {
     pub receipt: SigningKey,
     /// What the charter's records add up to.
     pub directory: Directory,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
 }
 
 /// The parts of an envelope that a test may change before it is signed.
@@ -93,20 +112,29 @@ impl Forger {
     /// With the keys of an office of a world.
     #[must_use]
     pub fn new(world: &World, office: &str) -> Self {
-        let path = PathBuf::from(world.path("charter/offices")).join(office);
+        let root = PathBuf::from(world.path("charter"));
+        Self::of(&root, charter(world), office, Arc::new(SystemClock), Arc::new(OsEntropy))
+    }
+
+    /// With the keys of an office below a charter's directory.
+    #[must_use]
+    pub fn of(root: &Path, charter: Charter, office: &str, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
+        let path = root.join("offices").join(office);
         Self {
             office: office.parse().unwrap(),
             signing: PrivateKey::read_signing(&path.join("signing.key")).unwrap(),
             receipt: PrivateKey::read_signing(&path.join("receipt.key")).unwrap(),
-            directory: directory(world),
+            directory: directory_of(root, charter, clock.now()),
+            clock,
+            entropy,
         }
     }
 
     /// A sound core to one recipient.
     #[must_use]
     pub fn core(&self, to: &str) -> wire::Core {
-        let now = SystemClock.now();
-        let id = Bytes::copy_from_slice(MessageId::new(now, &OsEntropy).as_bytes());
+        let now = self.clock.now();
+        let id = Bytes::copy_from_slice(MessageId::new(now, self.entropy.as_ref()).as_bytes());
         let recipient: OfficeId = to.parse().unwrap();
         wire::Core {
             version: 1,
@@ -135,7 +163,7 @@ impl Forger {
     /// Sound parts around a core and any plaintext.
     #[must_use]
     pub fn parts(&self, core: wire::Core, plaintext: &[u8]) -> Parts {
-        let key = ContentKey::generate(&OsEntropy);
+        let key = ContentKey::generate(self.entropy.as_ref());
         let encoded = core.encode_to_vec();
         let body = Bytes::from(key.seal_body(&encoded, plaintext).unwrap());
         let id = MessageId::from_wire(&core.message_id).unwrap();
@@ -143,8 +171,8 @@ impl Forger {
         for to in &core.to {
             let to = to.parse().unwrap();
             let published =
-                self.directory.newest_key(to, Suite::XWing, SystemClock.now(), self.directory.size()).unwrap();
-            let wrap = Bytes::from(key.wrap(&encoded, id, &published.key, &OsEntropy).unwrap());
+                self.directory.newest_key(to, Suite::XWing, self.clock.now(), self.directory.size()).unwrap();
+            let wrap = Bytes::from(key.wrap(&encoded, id, &published.key, self.entropy.as_ref()).unwrap());
             recipients.push(wire::RecipientCommitment {
                 key_sha256: Bytes::copy_from_slice(&published.sha256),
                 wrap_sha256: Bytes::copy_from_slice(&sha256(&[&wrap])),

@@ -1,7 +1,7 @@
 //! Whole worlds in one process, from a seed: officers send while lines, machines, disks and clocks fail, and an oracle knows
-//! promises 1 to 8 and 10. The same seed and template give the same world, event for event.
+//! promises 1 to 10 and 12. The same seed gives the same world, event for event.
 //!
-//! Reading order: [`run`] -> [`officers`] and [`trouble`] (what happens) -> [`oracle`] (what must hold) -> [`world`] ->
+//! Reading order: [`run`] -> [`officers`], [`trouble`] and [`hostile`] (what happens) -> [`oracle`] (what must hold) -> [`world`] ->
 //! [`net`], [`devices`].
 //!
 //! Out of scope: what only the operating system does: signals, local sockets, real files. Key files, the holding journal and
@@ -17,6 +17,8 @@ use crate::dice::Dice;
 
 pub mod cli;
 pub mod devices;
+pub mod hostile;
+pub mod loss;
 pub mod net;
 pub mod officers;
 pub mod oracle;
@@ -24,6 +26,7 @@ pub mod template;
 pub mod trouble;
 pub mod world;
 
+use hostile::Deeds;
 use officers::Ledger;
 use template::{OFFICES, Template};
 use world::{World, Wrong};
@@ -56,8 +59,8 @@ pub fn run(template: &Path, seed: u64, lying: bool) -> io::Result<Run> {
     runtime.block_on(async {
         let mut dice = Dice::new(seed);
         let world = World::new(&template, dice.fork(), lying)?;
-        let ledger = Ledger::default();
-        let judged = story(&world, &ledger, &mut dice).await;
+        let (ledger, deeds) = (Ledger::default(), Deeds::default());
+        let judged = story(&world, &ledger, &deeds, &mut dice).await;
         let (roots, wrong) = match judged {
             Ok(roots) => (roots, None),
             Err(wrong) => (String::new(), Some(wrong)),
@@ -66,22 +69,23 @@ pub fn run(template: &Path, seed: u64, lying: bool) -> io::Result<Run> {
         let all = trace.join("\n") + &roots;
         let fingerprint = sha256(&[all.as_bytes()]).iter().map(|byte| format!("{byte:02x}")).collect();
         let lost = u64::from(trace.iter().any(|line| line.ends_with(LOST)));
-        let figures = json!({"lost": lost, "simulated_seconds": world.elapsed().as_secs(), "messages": ledger.sent(), "events": trace.len()});
+        let figures = json!({"lost": lost, "refused": deeds.refused(), "simulated_seconds": world.elapsed().as_secs(), "messages": ledger.sent(), "events": trace.len()});
         Ok(Run { wrong, fingerprint, trace, figures })
     })
 }
 
 /// Everything starts, officers work while trouble comes, trouble ends, everything settles, and is judged.
-async fn story(world: &World, ledger: &Ledger, dice: &mut Dice) -> Result<String, Wrong> {
+async fn story(world: &World, ledger: &Ledger, deeds: &Deeds, dice: &mut Dice) -> Result<String, Wrong> {
     world.start_broker()?;
     for (office, _) in OFFICES {
         world.start_node(office).await?;
     }
     let work = officers::work(world, ledger, dice.fork());
     let trouble = trouble::comes(world, dice.fork());
+    let hostile = hostile::comes(world, deeds, dice.fork());
     let watched = async {
         tokio::select! {
-            done = async { tokio::try_join!(work, trouble) } => done.map(|_| ()),
+            done = async { tokio::try_join!(work, trouble, hostile) } => done.map(|_| ()),
             wrong = oracle::watches(world, ledger) => Err(wrong),
         }
     };
@@ -89,11 +93,11 @@ async fn story(world: &World, ledger: &Ledger, dice: &mut Dice) -> Result<String
     trouble::ends(world).await?;
     if !settles(world, ledger).await? {
         world.note(LOST);
-        return Ok(String::new());
+        return loss::judges(world, ledger, deeds).await.map(|()| String::new());
     }
     oracle::flash_goes_first(world, ledger).await?;
     settles(world, ledger).await?;
-    oracle::judges(world, ledger).await
+    oracle::judges(world, ledger, deeds).await
 }
 
 /// Whether everything has come to its end; false when the log is closed for what it lost.
@@ -101,7 +105,7 @@ async fn settles(world: &World, ledger: &Ledger) -> Result<bool, Wrong> {
     let settled = tokio::time::timeout(SETTLED, oracle::settles(world, ledger)).await;
     match settled {
         Ok(()) => Ok(true),
-        Err(_) if oracle::is_closed_by_loss(world, ledger).await? => Ok(false),
+        Err(_) if loss::is_closed_by(world) => Ok(false),
         Err(_) => Err(format!("not everything arrived: {}", oracle::missing(world, ledger).await)),
     }
 }

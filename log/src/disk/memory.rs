@@ -89,6 +89,8 @@ struct State {
     /// Writes and syncs left before the device fails; none means no limit.
     operations_left: Option<u64>,
     operations: u64,
+    /// Whether an operation has failed for that.
+    failed: bool,
     /// What the disk says can still be written; none means no limit.
     available: Option<u64>,
     pace: Option<Pace>,
@@ -108,7 +110,10 @@ impl State {
         self.operations += 1;
         match &mut self.operations_left {
             None => Ok(()),
-            Some(0) => Err(io::Error::other("simulated device failure")),
+            Some(0) => {
+                self.failed = true;
+                Err(io::Error::other("simulated device failure"))
+            }
             Some(left) => {
                 *left -= 1;
                 Ok(())
@@ -140,6 +145,12 @@ impl MemoryDisk {
     /// Fails every write and sync after `operations` more of them.
     pub fn fail_after(&self, operations: u64) {
         lock(&self.state).operations_left = Some(operations);
+    }
+
+    /// Whether a write or sync has failed.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        lock(&self.state).failed
     }
 
     /// Lets the disk say that so many bytes can still be written; none means no limit.

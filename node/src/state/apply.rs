@@ -72,8 +72,11 @@ impl State {
             NodeRecord::Cancelled(cancelled) => {
                 let outgoing = self.outgoing_mut(&cancelled.message_id)?;
                 let key = (outgoing.header.core().lane, outgoing.order, outgoing.header.core().message_id);
-                outgoing.submission = Submission::Cancelled;
-                self.to_submit.remove(&key);
+                // What has a receipt has left, whatever else is written of it.
+                if outgoing.submission == Submission::Queued {
+                    outgoing.submission = Submission::Cancelled;
+                    self.to_submit.remove(&key);
+                }
             }
             NodeRecord::Recovered(recovered) => self.apply_recovered(&recovered, position)?,
             NodeRecord::Downloaded(downloaded) => {

@@ -33,7 +33,7 @@ struct Arguments {
     /// The first of them.
     #[arg(long, default_value_t = 1)]
     from: u64,
-    /// Runs each seed twice: the two must be the same, event for event.
+    /// Runs each seed twice, the second time from a charter that was made anew: the two must be the same, event for event.
     #[arg(long)]
     twice: bool,
     /// Worlds at the same time; as many as there are cores when missing.
@@ -82,7 +82,16 @@ fn one(template: &Path, arguments: &Arguments) -> io::Result<bool> {
             .with_ansi(false)
             .init();
     }
-    let run = super::run(template, arguments.from, arguments.lying_disks)?;
+    static PANICKED: Mutex<Option<String>> = Mutex::new(None);
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        PANICKED.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| panic.to_string());
+        usual(panic);
+    }));
+    let mut run = super::run(template, arguments.from, arguments.lying_disks)?;
+    // A task that panicked alone ends nothing, and may have been missed by nobody.
+    let panicked = PANICKED.lock().unwrap_or_else(PoisonError::into_inner).take();
+    run.wrong = run.wrong.or_else(|| panicked.map(|panic| format!("something panicked: {panic}")));
     let answer = json!({
         "wrong": run.wrong, "fingerprint": run.fingerprint, "figures": run.figures, "trace": run.trace,
     });
@@ -93,6 +102,7 @@ fn one(template: &Path, arguments: &Arguments) -> io::Result<bool> {
 /// What worlds are made of, and how they are run.
 struct Simulator {
     directory: TempDir,
+    templates: Vec<PathBuf>,
     program: PathBuf,
     flags: Vec<&'static str>,
 }
@@ -110,18 +120,22 @@ impl Simulator {
         if !built.success() {
             return Err(io::Error::other("the seeded generator could not be built"));
         }
-        let template = directory.path().join("template");
-        fs::create_dir(&template)?;
-        Template::make(&template)?;
-        Ok(Self { directory, program: std::env::current_exe()?, flags })
+        let mut templates = Vec::new();
+        for name in ["template", "again"].into_iter().take(if arguments.twice { 2 } else { 1 }) {
+            let template = directory.path().join(name);
+            fs::create_dir(&template)?;
+            Template::make(&template)?;
+            templates.push(template);
+        }
+        Ok(Self { directory, templates, program: std::env::current_exe()?, flags })
     }
 
     /// A process of its own for each world, whose randomness is the seed's.
-    fn world(&self, seed: u64) -> io::Result<Value> {
+    fn world(&self, seed: u64, template: &Path) -> io::Result<Value> {
         let mut command = Command::new(&self.program);
         command
             .args(["--from", &seed.to_string(), "--template"])
-            .arg(self.directory.path().join("template"))
+            .arg(template)
             .args(&self.flags)
             .env("LD_PRELOAD", self.directory.path().join(LIBRARY))
             .env(SEED, seed.to_string())
@@ -136,15 +150,16 @@ impl Simulator {
     }
 
     /// Says what was wrong with the world of a seed, if anything was.
-    fn judge(&self, seed: u64, twice: bool) -> io::Result<(Value, Option<String>)> {
-        let first = self.world(seed)?;
+    fn judge(&self, seed: u64) -> io::Result<(Value, Option<String>)> {
+        let runs = self.templates.iter().map(|template| self.world(seed, template)).collect::<io::Result<Vec<_>>>()?;
+        let first = runs.first().cloned().unwrap_or_default();
         let mut wrong = first["wrong"].as_str().map(str::to_owned);
-        if twice && wrong.is_none() {
-            let second = self.world(seed)?;
+        if let [first, again] = &runs[..] {
             let lines = |run: &Value| run["trace"].as_array().cloned().unwrap_or_default();
-            let parted = lines(&first).into_iter().zip(lines(&second)).find(|(one, other)| one != other);
-            let same = first["fingerprint"] == second["fingerprint"];
-            wrong = (!same).then(|| format!("the same seed gave another world; they part at {parted:?}"));
+            let parted = lines(first).into_iter().zip(lines(again)).find(|(one, other)| one != other);
+            let same = first["fingerprint"] == again["fingerprint"];
+            wrong =
+                wrong.or_else(|| (!same).then(|| format!("the same seed gave another world; they part at {parted:?}")));
         }
         Ok((first, wrong))
     }
@@ -153,7 +168,9 @@ impl Simulator {
 /// What all worlds were.
 #[derive(Default)]
 struct Found {
+    worlds: u64,
     messages: u64,
+    refused: u64,
     lost: u64,
     wrong: BTreeMap<u64, String>,
 }
@@ -171,11 +188,16 @@ fn many(arguments: &Arguments) -> io::Result<bool> {
                     if seed >= end {
                         return;
                     }
-                    let judged = simulator.judge(seed, arguments.twice);
+                    let judged = simulator.judge(seed);
                     let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+                    found.worlds += 1;
+                    if found.worlds.is_multiple_of(1000) {
+                        println!("{} worlds, {} wrong", found.worlds, found.wrong.len());
+                    }
                     match judged {
                         Ok((run, wrong)) => {
                             found.messages += run["figures"]["messages"].as_u64().unwrap_or_default();
+                            found.refused += run["figures"]["refused"].as_u64().unwrap_or_default();
                             found.lost += run["figures"]["lost"].as_u64().unwrap_or_default();
                             if let Some(wrong) = wrong {
                                 println!("seed {seed}: {wrong}");
@@ -193,8 +215,9 @@ fn many(arguments: &Arguments) -> io::Result<bool> {
             });
         }
     });
-    let Found { messages, lost, wrong } = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let Found { messages, refused, lost, wrong, .. } = found.into_inner().unwrap_or_else(PoisonError::into_inner);
     println!("{} worlds from seed {}, {messages} messages: {} wrong", arguments.seeds, arguments.from, wrong.len());
+    println!("{refused} hostile tries were refused with a code");
     println!("{lost} ended with a log that is closed, for entries that its backup lacked and that nobody else has");
     if let Some(seed) = wrong.keys().next() {
         println!("again: cargo run --release --bin simulate -- --from {seed} --seeds 1 --tell");

@@ -20,15 +20,24 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadHalf, WriteHalf, duplex, split},
     sync::{mpsc, watch},
     task::AbortHandle,
-    time::sleep,
+    time::{Instant, sleep, sleep_until},
 };
 
 use crate::dice::Dice;
 
 /// What a line takes before a writer waits, bytes.
 const UNSENT: usize = 16 * 1024;
-/// What a line's rate counts, bytes.
-const COUNTED: usize = 4 * 1024;
+/// What goes over a slow line at once, bytes: a packet. What other connections have to say comes between.
+const PACKET: usize = 1400;
+/// Pieces of a connection that are under way at once, one way.
+const UNDER_WAY: usize = 16;
+/// Bytes a second at which a line is slow.
+const SLOW: u64 = 100_000;
+/// First pieces each way that take no time of the line: they are the handshake's, whose signatures have 70 to 72 bytes, and no
+/// seed decides that: it must make no difference.
+const HANDSHAKE: u32 = 8;
+/// What the line's rate counts, bytes: a charter made anew has certificates that are a byte or two longer or shorter.
+const COUNTED: u64 = 256;
 
 /// How a line is.
 #[derive(Clone, Copy, Debug)]
@@ -46,9 +55,14 @@ impl Quality {
     pub const BAD: Self = Self { delay: (300, 900), rate: 8_000 };
 }
 
+/// One way of a line, which all its connections share: until when it is taken.
+type Way = Arc<Mutex<Instant>>;
+
 struct Line {
     number: u8,
     quality: Arc<Mutex<Quality>>,
+    /// From the office, and to it.
+    ways: [Way; 2],
     alive: watch::Sender<bool>,
     carriers: Vec<AbortHandle>,
 }
@@ -99,7 +113,8 @@ impl Net {
         let number = inner.lines.len() as u8 + 1;
         let quality = Arc::new(Mutex::new(Quality::GOOD));
         let alive = watch::Sender::new(true);
-        inner.lines.insert(name, Line { number, quality, alive, carriers: Vec::new() });
+        let ways = [(); 2].map(|()| Arc::new(Mutex::new(Instant::now())));
+        inner.lines.insert(name, Line { number, quality, ways, alive, carriers: Vec::new() });
     }
 
     /// The broker listens.
@@ -147,12 +162,12 @@ impl Net {
 
     async fn connect(self, name: &'static str, lives: Arc<AtomicBool>) -> io::Result<Stream> {
         let mut dice = self.fork();
-        let (number, quality, mut alive) = {
+        let (number, quality, ways, mut alive) = {
             let inner = self.lock();
             let line = inner.lines.get(name).ok_or(io::ErrorKind::NotFound)?;
-            (line.number, Arc::clone(&line.quality), line.alive.subscribe())
+            (line.number, Arc::clone(&line.quality), line.ways.clone(), line.alive.subscribe())
         };
-        wait(&mut alive, delay(&quality, &mut dice, 64)).await?;
+        wait(&mut alive, delay(&quality, &mut dice)).await?;
         let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
         if !lives.load(Ordering::SeqCst) {
             return Err(refused());
@@ -161,7 +176,7 @@ impl Net {
         let listener = inner.listener.clone().ok_or_else(refused)?;
         let ((near, near_end), (far, far_end)) = (duplex(UNSENT), duplex(UNSENT));
         let ((from_near, to_near), (from_far, to_far)) = (split(near_end), split(far_end));
-        let (up, down) = (self.carrier(&quality, &alive), self.carrier(&quality, &alive));
+        let [up, down] = ways.map(|way| self.carrier(&quality, way, &alive));
         let carries = tokio::spawn(async move {
             tokio::join!(up.carry(from_near, to_far), down.carry(from_far, to_near));
         });
@@ -170,8 +185,8 @@ impl Net {
         Ok(Box::new(near))
     }
 
-    fn carrier(&self, quality: &Arc<Mutex<Quality>>, alive: &watch::Receiver<bool>) -> Carrier {
-        Carrier { quality: Arc::clone(quality), alive: alive.clone(), dice: self.fork() }
+    fn carrier(&self, quality: &Arc<Mutex<Quality>>, way: Way, alive: &watch::Receiver<bool>) -> Carrier {
+        Carrier { quality: Arc::clone(quality), way, alive: alive.clone(), dice: self.fork() }
     }
 }
 
@@ -179,11 +194,13 @@ fn cut(line: &mut Line) {
     line.carriers.drain(..).for_each(|carrier| carrier.abort());
 }
 
-fn delay(quality: &Mutex<Quality>, dice: &mut Dice, bytes: usize) -> Duration {
-    let quality = *quality.lock().unwrap_or_else(PoisonError::into_inner);
-    // A handshake's signature has 70 to 72 bytes, and no seed decides that: it must make no difference.
-    let counted = (bytes / COUNTED * COUNTED) as u64;
-    dice.millis(quality.delay.0..=quality.delay.1) + Duration::from_millis(counted * 1000 / quality.rate)
+fn quality_of(quality: &Mutex<Quality>) -> Quality {
+    *quality.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn delay(quality: &Mutex<Quality>, dice: &mut Dice) -> Duration {
+    let (least, most) = quality_of(quality).delay;
+    dice.millis(least..=most)
 }
 
 async fn wait(alive: &mut watch::Receiver<bool>, delay: Duration) -> io::Result<()> {
@@ -191,25 +208,56 @@ async fn wait(alive: &mut watch::Receiver<bool>, delay: Duration) -> io::Result<
     alive.wait_for(|alive| *alive).await.map(|_| ()).map_err(io::Error::other)
 }
 
-/// Carries bytes one way.
+/// Carries a connection's bytes one way.
 struct Carrier {
     quality: Arc<Mutex<Quality>>,
+    way: Way,
     alive: watch::Receiver<bool>,
     dice: Dice,
 }
 
 impl Carrier {
-    async fn carry(mut self, mut from: ReadHalf<DuplexStream>, mut to: WriteHalf<DuplexStream>) {
-        let mut bytes = vec![0; UNSENT];
-        while let Ok(read) = from.read(&mut bytes).await {
-            if wait(&mut self.alive, delay(&self.quality, &mut self.dice, read)).await.is_err() {
-                return;
+    async fn carry(self, mut from: ReadHalf<DuplexStream>, mut to: WriteHalf<DuplexStream>) {
+        let (under_way, mut arriving) = mpsc::channel::<(Instant, Vec<u8>)>(UNDER_WAY);
+        let Self { quality, way, mut alive, mut dice } = self;
+        let leaves = async move {
+            let (mut bytes, mut pieces) = (vec![0; UNSENT], 0);
+            loop {
+                let now = quality_of(&quality);
+                let most = if now.rate < SLOW { PACKET } else { UNSENT };
+                let Ok(read) = from.read(&mut bytes[..most]).await else { break };
+                pieces += 1;
+                if pieces > HANDSHAKE {
+                    sleep(turn(&way, now.rate, read)).await;
+                }
+                let arrives = Instant::now() + delay(&quality, &mut dice);
+                if under_way.send((arrives, bytes[..read].to_vec())).await.is_err() || read == 0 {
+                    break;
+                }
             }
-            if read == 0 || to.write_all(&bytes[..read]).await.is_err() {
-                break;
+        };
+        let arrives = async move {
+            while let Some((at, bytes)) = arriving.recv().await {
+                sleep_until(at).await;
+                if alive.wait_for(|alive| *alive).await.is_err() {
+                    return;
+                }
+                if bytes.is_empty() || to.write_all(&bytes).await.is_err() {
+                    break;
+                }
             }
-        }
-        // Whoever is at the end learns that there is no more.
-        let _ = to.shutdown().await;
+            // Whoever is at the end learns that there is no more.
+            let _ = to.shutdown().await;
+        };
+        tokio::join!(leaves, arrives);
     }
+}
+
+/// How long it takes until the line has carried so many bytes, behind what it has taken already.
+fn turn(way: &Way, rate: u64, bytes: usize) -> Duration {
+    let mut free = way.lock().unwrap_or_else(PoisonError::into_inner);
+    let now = Instant::now();
+    let counted = (bytes as u64).div_ceil(COUNTED) * COUNTED;
+    *free = (*free).max(now) + Duration::from_micros(counted * 1_000_000 / rate);
+    *free - now
 }

@@ -13,14 +13,16 @@ use liaison_audit::{
     verify::{Replay, verify},
 };
 use liaison_link::charter_files::Charters;
+use liaison_log::leaf::{Event, ExchangeLeaf};
 use liaison_proto::failure::chain;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::{
+    hostile::Deeds,
     net::Quality,
     officers::{self, Ledger, SECRET, Sent},
-    template::{BROKER, OFFICES},
+    template::{BROKER, HOSTILE, OFFICES},
     world::{AUDITOR, BROKER_MACHINE, World, Wrong},
 };
 
@@ -163,31 +165,6 @@ async fn unsettled(world: &World, ledger: &Ledger) -> Vec<String> {
     open
 }
 
-/// Whether the broker lacks, after a restore, entries that no office has: what was entered in its last moments, and its
-/// answer never came. It says so, and waits for the countries (`broker close-log`); meanwhile what cannot wait goes on.
-///
-/// # Errors
-/// When it does not.
-pub async fn is_closed_by_loss(world: &World, ledger: &Ledger) -> Result<bool, Wrong> {
-    let says = |problem: &String| problem.contains("are missing") && problem.contains("broker close-log");
-    if !world.was_restored() || !world.broker_problems().iter().any(says) {
-        return Ok(false);
-    }
-    let sent = ledger.messages();
-    let urgent = sent.iter().filter(|(_, sent)| sent.cannot_wait && !sent.taken_back);
-    for (id, sent) in urgent {
-        for office in &sent.to {
-            let inbox = list(world, office, "inbox").await.unwrap_or_default();
-            if !inbox.iter().any(|message| text(message, "message") == id) {
-                return Err(format!(
-                    "promise 10: {id} cannot wait, and {office} does not have it while the log is closed"
-                ));
-            }
-        }
-    }
-    Ok(true)
-}
-
 /// What has not come to its end.
 pub async fn missing(world: &World, ledger: &Ledger) -> String {
     let mut lines = unsettled(world, ledger).await;
@@ -202,22 +179,43 @@ pub async fn missing(world: &World, ledger: &Ledger) -> String {
 ///
 /// # Errors
 /// The first promise that does not hold.
-pub async fn judges(world: &World, ledger: &Ledger) -> Result<String, Wrong> {
-    inboxes(world, ledger).await?;
+pub async fn judges(world: &World, ledger: &Ledger, deeds: &Deeds) -> Result<String, Wrong> {
+    inboxes(world, ledger, deeds, Arrival::All).await?;
+    alarms(world).await?;
+    let replay = audited(world).await?;
+    let undelivered = json!(report::summarize(&replay))["undelivered"].clone();
+    if undelivered != json!([]) {
+        return Err(format!("the auditor finds undelivered: {undelivered}"));
+    }
+    secrets(world)?;
+    nothing_is_forged(world, deeds, &replay).await?;
+    receipts(world, ledger, &replay).await?;
+    let leaves: Vec<&[u8]> = replay.leaves.iter().map(AsRef::as_ref).collect();
+    Ok(liaison_proto::sha256(&leaves).iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Nobody has an alarm without a reason.
+///
+/// # Errors
+/// When somebody has.
+pub async fn alarms(world: &World) -> Result<(), Wrong> {
     for (office, _) in OFFICES {
         let alarms = world.asks(office, json!({"op": "alarms"})).await.unwrap_or_default();
         let told = alarms["alarms"].as_array().cloned().unwrap_or_default();
         // A broker that was restored was rolled back, whoever meant well by it.
         let explained = |alarm: &Value| world.was_restored() && text(alarm, "what").contains(ROLLED_BACK);
         if let Some(alarm) = told.iter().find(|alarm| !explained(alarm)) {
-            return Err(format!("{office} has an alarm, and nobody cheated: {alarm}"));
+            return Err(format!("{office} has an alarm, and the broker did not cheat: {alarm}"));
         }
     }
-    let replay = audited(world).await?;
-    let undelivered = json!(report::summarize(&replay))["undelivered"].clone();
-    if undelivered != json!([]) {
-        return Err(format!("the auditor finds undelivered: {undelivered}"));
-    }
+    Ok(())
+}
+
+/// The broker has no content.
+///
+/// # Errors
+/// When it has.
+pub fn secrets(world: &World) -> Result<(), Wrong> {
     for (directory, disk) in world.devices.of(&world.data(BROKER_MACHINE)) {
         for (name, bytes) in disk.files() {
             if bytes.windows(SECRET.len()).any(|window| window == SECRET.as_bytes()) {
@@ -225,14 +223,49 @@ pub async fn judges(world: &World, ledger: &Ledger) -> Result<String, Wrong> {
             }
         }
     }
-    receipts(world, ledger, &replay).await?;
-    let leaves: Vec<&[u8]> = replay.leaves.iter().map(AsRef::as_ref).collect();
-    Ok(liaison_proto::sha256(&leaves).iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(())
+}
+
+/// Every message in the log is one that its sender's node has, or that the hostile party might send.
+async fn nothing_is_forged(world: &World, deeds: &Deeds, replay: &Replay) -> Result<(), Wrong> {
+    let mut sent: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for (office, _) in OFFICES {
+        let outbox = list(world, office, "outbox").await.ok_or_else(|| format!("{office} does not answer"))?;
+        // What never left is nowhere.
+        let left = outbox.iter().filter(|message| {
+            message["recipients"].as_array().into_iter().flatten().any(|to| text(to, "state") != "TAKEN_BACK")
+        });
+        sent.insert(office, left.map(|message| text(message, "message").to_owned()).collect());
+    }
+    for leaf in &replay.leaves {
+        let Ok(ExchangeLeaf { event: Event::Accepted { header, .. }, .. }) = ExchangeLeaf::parse(leaf) else {
+            continue;
+        };
+        let (id, from) = (header.core().message_id.to_string(), header.core().from.to_string());
+        let known =
+            if from == HOSTILE { deeds.sent(&id) } else { sent.get(from.as_str()).is_some_and(|s| s.contains(&id)) };
+        if !known {
+            return Err(format!("promise 9: the log has {id} of {from}, who did not send it"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether everything must have arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// Whatever was not taken back.
+    All,
+    /// What cannot wait: the log is closed.
+    Urgent,
 }
 
 /// Every message is in the inbox of each of its recipients once, with what was written, or was taken back before; and nothing
 /// is there that nobody wrote.
-async fn inboxes(world: &World, ledger: &Ledger) -> Result<(), Wrong> {
+///
+/// # Errors
+/// When it is not.
+pub async fn inboxes(world: &World, ledger: &Ledger, deeds: &Deeds, arrival: Arrival) -> Result<(), Wrong> {
     let sent = ledger.messages();
     let mut found: BTreeMap<(&str, String), usize> = BTreeMap::new();
     for (office, _) in OFFICES {
@@ -247,7 +280,7 @@ async fn inboxes(world: &World, ledger: &Ledger) -> Result<(), Wrong> {
                 (Some(written), read) => written == read,
                 // Its sender's node died before it said so.
                 (None, Some(read)) => ledger.was_tried(read),
-                (None, None) => true,
+                (None, None) => text(&message, "from") != HOSTILE || deeds.sent(&id),
             };
             if !as_written {
                 return Err(format!("promise 7: {office} reads {summary:?} in {id}, and {written:?} was written"));
@@ -260,8 +293,11 @@ async fn inboxes(world: &World, ledger: &Ledger) -> Result<(), Wrong> {
             if times > 0 && sent.never_left {
                 return Err(format!("promise 6: {id} of {} never left, they said, and {office} has it", sent.from));
             }
-            if times != 1 && !(times == 0 && sent.taken_back) {
-                return Err(format!("promise 3: {id} of {} is {times} times in the inbox of {office}", sent.from));
+            let may_be_missing = sent.taken_back || (arrival == Arrival::Urgent && !sent.cannot_wait);
+            if times != 1 && !(times == 0 && may_be_missing) {
+                let promise = if arrival == Arrival::All { 3 } else { 10 };
+                let place = format!("the inbox of {office}");
+                return Err(format!("promise {promise}: {id} of {} is {times} times in {place}", sent.from));
             }
         }
     }
@@ -289,8 +325,7 @@ async fn receipts(world: &World, ledger: &Ledger, replay: &Replay) -> Result<(),
     Ok(())
 }
 
-/// A bad line, each connection with 64 kbit/s of its own, and a crowd of routine messages: FLASH is there before most of
-/// them.
+/// A line of 64 kbit/s, and a crowd of routine messages on it: FLASH is there before most of them.
 ///
 /// # Errors
 /// When it is not.

@@ -10,10 +10,14 @@ use liaison_broker::{config::Config as BrokerConfig, init as broker};
 use liaison_certs_dev::{members::Members, roles};
 use liaison_link::charter_files;
 use liaison_log::disk::{Disk as _, memory::MemoryDisk, parent};
-use liaison_node::{config::Config as NodeConfig, init as node};
+use liaison_node::{
+    config::Config as NodeConfig,
+    init as node,
+    keystore::{Cost, Keystore},
+};
 use liaison_proto::{
     charter::Charter,
-    clock::{Clock as _, SystemClock},
+    clock::{ManualClock, UnixMillis},
 };
 
 use crate::{
@@ -24,6 +28,15 @@ use crate::{
 /// The offices of a simulated world, each with an officer.
 pub const OFFICES: [(&str, &str); 3] =
     [("VN-BLO-LCA", "nguyen.lan"), ("CN-BLO-HKO", "wang.fang"), ("TH-CCP-BKK", "somsri.jai")];
+
+/// Whose office is hostile.
+pub const HOSTILE: &str = "KH-BLO-BVT";
+
+/// When every template was made: what is made from the same seed is the same in any year.
+const MADE: UnixMillis = UnixMillis(1_780_000_000_000);
+
+/// Nobody guesses passphrases here.
+const CHEAP: Cost = Cost { memory_kib: 64, passes: 1, lanes: 1 };
 
 /// Where the broker is; on a simulated network every address leads there.
 pub const BROKER: &str = "10.0.0.1:7443";
@@ -41,18 +54,21 @@ impl Template {
     /// # Errors
     /// When a step fails.
     pub fn make(root: &Path) -> io::Result<Self> {
-        let (now, entropy) = (SystemClock.now(), SeededEntropy::new(Dice::new(1)));
+        let (clock, entropy) = (ManualClock::new(MADE), SeededEntropy::new(Dice::new(1)));
         let members = Members::built_in().map_err(io::Error::other)?;
-        let made = roles::make(&root.join("charter"), &members, now, &entropy).map_err(io::Error::other)?;
+        let made = roles::make(&root.join("charter"), &members, MADE, &entropy).map_err(io::Error::other)?;
         fs::write(root.join("sha256"), &made.fingerprint)?;
         let this = Self { root: root.to_path_buf(), charter_sha256: made.fingerprint };
         let records = root.join("charter/records");
-        let broker = broker::init(&this.broker(&root.join("broker"))?, &records, &SystemClock, &entropy);
+        let broker = broker::init(&this.broker(&root.join("broker"))?, &records, &clock, &entropy);
         broker.map_err(io::Error::other)?;
-        for (office, _) in OFFICES {
+        for (office, officer) in OFFICES {
             let (config, material) =
                 (this.node(office, &root.join(office), 0)?, root.join("charter/offices").join(office));
-            node::init(&config, &material, PASSPHRASE.as_bytes(), &SystemClock, &entropy).map_err(io::Error::other)?;
+            node::init(&config, &material, PASSPHRASE.as_bytes(), &clock, &entropy).map_err(io::Error::other)?;
+            let keystore = Keystore::with_cost(config.data.join("keystore"), CHEAP);
+            let passphrase = PASSPHRASE.as_bytes();
+            keystore.change_passphrase(officer, passphrase, passphrase, &entropy).map_err(io::Error::other)?;
         }
         Ok(this)
     }
@@ -98,7 +114,7 @@ impl Template {
              tls_certificate = \"{charter}/broker/tls.pem\"\ntls_key = \"{charter}/broker/tls.key\"\n\
              directory_log_key = \"{charter}/broker/log-directory.key\"\n\
              exchange_log_key = \"{charter}/broker/log-exchange.key\"\nevidence_key = \"{charter}/broker/evidence.key\"\n\
-             segment_mebibytes = 1\nreload_seconds = 60\nrestored_grace_seconds = 120\nmessages_per_second = 1000000\n\
+             revocation_lists = \"{charter}/crl\"\nsegment_mebibytes = 1\nreload_seconds = 60\nrestored_grace_seconds = 120\nmessages_per_second = 1000000\n\
              message_burst = 1000000\nkibibytes_per_second = 1000000\n",
             data.display(),
             self.charter_sha256,

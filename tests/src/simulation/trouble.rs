@@ -153,7 +153,11 @@ async fn starts(world: &World, machine: &'static str) -> Result<(), Wrong> {
     if machine == BROKER_MACHINE { world.start_broker() } else { world.start_node(machine).await }
 }
 
-/// One of the machine's disks fails after some more operations. Whether its process ends is noted, not judged.
+/// Looks, of half a second, within which a process ends whose device has failed: connections have ten seconds to end.
+const ENDS_WITHIN: u32 = 40;
+
+/// One of the machine's disks fails after some more operations. Its process ends by itself, or is killed when no operation
+/// failed in a minute.
 async fn fails(world: &World, machine: &'static str, dice: &mut Dice) -> Result<(), Wrong> {
     let disks = world.devices.of(&world.data(machine));
     let (directory, disk) = dice.one(&disks);
@@ -161,12 +165,17 @@ async fn fails(world: &World, machine: &'static str, dice: &mut Dice) -> Result<
     let name = directory.file_name().unwrap_or_default().to_string_lossy();
     world.note(format!("the {name} disk of {machine} fails after {operations} more operations"));
     disk.fail_after(operations);
-    for _ in 0..120 {
-        if !world.runs(machine) {
-            world.note(format!("{machine} has ended by itself"));
-            break;
-        }
+    let (mut looks, mut since_failed) = (0, 0);
+    while looks < 120 && world.runs(machine) {
         sleep(Duration::from_millis(500)).await;
+        looks += 1;
+        since_failed += u32::from(disk.has_failed());
+        if since_failed > ENDS_WITHIN {
+            return Err(format!("promise 1: the {name} disk of {machine} has failed, and its process goes on"));
+        }
+    }
+    if !world.runs(machine) {
+        world.note(format!("{machine} has ended by itself"));
     }
     let death = if dice.once_in(2) { Death::Power } else { Death::Kill };
     world.dies(machine, death).await?;

@@ -15,11 +15,13 @@ use std::{
     time::Duration,
 };
 
-use liaison_broker::{assemble::Broker, continuity, index::SledIndex, init::StartError, status::StatusSource};
+use liaison_broker::{
+    assemble::Broker, continuity, index::SledIndex, init::StartError, repair::Repair, status::StatusSource,
+};
 use liaison_link::local::{PeerUid, RequestBody};
 use liaison_log::disk::memory::MemoryDisk;
 use liaison_node::{assemble::Node, init::NodeError, local_api::LocalApi};
-use liaison_proto::failure::chain;
+use liaison_proto::{failure::chain, wire};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
@@ -31,11 +33,11 @@ use tokio::{
 use super::{
     devices::{Devices, MachineClock},
     net::Net,
-    template::{BROKER, OFFICES, Template, load},
+    template::{BROKER, HOSTILE, OFFICES, Template, load},
 };
 use crate::{
     dice::{Dice, SeededEntropy},
-    world::PASSPHRASE,
+    world::{PASSPHRASE, copy_directory},
 };
 
 /// Whoever sits at a node.
@@ -55,6 +57,7 @@ struct RunningBroker {
     task: JoinHandle<Result<(), StartError>>,
     stop: oneshot::Sender<()>,
     status: StatusSource,
+    repair: Arc<Repair>,
     index: Weak<SledIndex>,
 }
 
@@ -94,20 +97,6 @@ pub struct World {
     locked: RefCell<BTreeSet<&'static str>>,
 }
 
-fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let place = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy_files(&entry.path(), &place)?;
-        } else {
-            fs::copy(entry.path(), place)?;
-        }
-    }
-    Ok(())
-}
-
 impl World {
     /// A world in which nothing runs yet, with disks that lie about what is synced, or do not.
     ///
@@ -134,9 +123,11 @@ impl World {
             net.add(office);
             let (from, data) = (template.path(office), directory.path().join(office));
             devices.put(&data.join("store"), load(&from.join("store"))?);
-            copy_files(&from.join("keystore"), &data.join("keystore"))?;
+            copy_directory(&from.join("keystore"), &data.join("keystore"))?;
         }
         net.add(AUDITOR);
+        net.add(HOSTILE);
+        clocks.insert(HOSTILE, MachineClock::new(base, 0));
         Ok(Self {
             net,
             devices,
@@ -197,7 +188,8 @@ impl World {
         let clock = Arc::new(self.clocks[BROKER_MACHINE].clone());
         let broker = Broker::open(&config, clock, &self.devices.disks(), BROKER.to_owned())
             .map_err(|e| format!("the broker does not start: {}", chain(&e)))?;
-        let (status, (stop, stopped)) = (broker.status.clone(), oneshot::channel());
+        let (status, repair) = (broker.status.clone(), Arc::clone(&broker.repair));
+        let (stop, stopped) = oneshot::channel();
         let index = Arc::downgrade(&status.index);
         let incoming = self.net.listen();
         let task = tokio::spawn(broker.serve(incoming, async {
@@ -205,7 +197,7 @@ impl World {
                 std::future::pending::<()>().await;
             }
         }));
-        *self.broker.borrow_mut() = Some(RunningBroker { task, stop, status, index });
+        *self.broker.borrow_mut() = Some(RunningBroker { task, stop, status, repair, index });
         Ok(())
     }
 
@@ -252,8 +244,8 @@ impl World {
         if machine == BROKER_MACHINE {
             self.net.unlisten();
             let Some(broker) = self.broker.borrow_mut().take() else { return Ok(()) };
-            let RunningBroker { task, index, stop, status } = broker;
-            drop(status);
+            let RunningBroker { task, index, stop, status, repair } = broker;
+            drop((status, repair));
             task.abort();
             let _ = task.await;
             drop(stop);
@@ -276,8 +268,8 @@ impl World {
     /// When it does not end well.
     pub async fn stops_broker(&self) -> Result<(), Wrong> {
         let Some(broker) = self.broker.borrow_mut().take() else { return Ok(()) };
-        let RunningBroker { task, stop, status, index } = broker;
-        drop(status);
+        let RunningBroker { task, stop, status, repair, index } = broker;
+        drop((status, repair));
         self.note("broker stops");
         let _ = stop.send(());
         let ended = task.await.map_err(|e| format!("the stopping broker panicked: {e}"))?;
@@ -339,6 +331,17 @@ impl World {
     #[must_use]
     pub fn broker_problems(&self) -> Vec<String> {
         self.broker.borrow().as_ref().map_or_else(Vec::new, |broker| broker.status.problems())
+    }
+
+    /// What the broker says that it lacks.
+    #[must_use]
+    pub fn broker_lacks(&self) -> Vec<wire::LostEntries> {
+        self.broker.borrow().as_ref().map_or_else(Vec::new, |broker| broker.repair.lost())
+    }
+
+    /// Looks at what a node has, past what it says to officers; none when it does not run.
+    pub fn looks_into<T>(&self, office: &str, look: impl FnOnce(&LocalApi) -> T) -> Option<T> {
+        self.nodes.borrow().get(office).map(|node| look(&node.api))
     }
 
     /// Whether the broker ever was.

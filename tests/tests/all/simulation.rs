@@ -11,7 +11,7 @@ fn simulate(arguments: &[&str]) -> (bool, String) {
     (output.status.success(), String::from_utf8_lossy(&said).into_owned())
 }
 
-/// Promises 1 to 8 and 10.
+/// Promises 1 to 10 and 12; and a log is seldom closed for a loss that nobody could mend.
 #[test]
 fn every_promise_holds_in_worlds_where_machines_lines_clocks_and_disks_fail() {
     let (worlds, from) =
@@ -19,6 +19,8 @@ fn every_promise_holds_in_worlds_where_machines_lines_clocks_and_disks_fail() {
     let (held, said) = simulate(&["--seeds", &worlds.to_string(), "--from", &from.to_string()]);
     println!("{said}");
     assert!(held, "{said}");
+    let lost = said.lines().find_map(|line| line.split_once(" ended with a log that is closed")?.0.parse::<u32>().ok());
+    assert!(lost.is_some_and(|lost| lost <= 1 + worlds / 20), "too many logs were closed: {said}");
 }
 
 #[test]

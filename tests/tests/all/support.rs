@@ -51,16 +51,7 @@ pub(crate) fn code<T: std::fmt::Debug>(result: Result<T, Status>) -> RefusalCode
 
 /// Copies a directory as a backup would: other files with the same contents.
 pub(crate) fn copy_directory(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let (kind, place) = (entry.file_type().unwrap(), to.join(entry.file_name()));
-        if kind.is_dir() {
-            copy_directory(&entry.path(), &place);
-        } else if kind.is_file() {
-            std::fs::copy(entry.path(), place).unwrap();
-        }
-    }
+    liaison_tests::world::copy_directory(from, to).unwrap();
 }
 
 pub(crate) fn missing_numbers(world: &World, office: &str) -> Value {

@@ -14,7 +14,7 @@ use liaison_proto::{
     clock::{Clock as _, DAY_MS, SystemClock, UnixMillis},
     entropy::OsEntropy,
     header::Header,
-    ids::LogIndex,
+    ids::{LogIndex, MessageId},
     key_file::PrivateKey,
     officer::{SignedCredential, sign_content},
     sign::{PayloadType, SigningKey},
@@ -397,4 +397,33 @@ fn the_auditor_finds_a_delivery_that_the_recipient_never_stated() {
     let copy = world.path("audit");
     world.audit(&["mirror", "--copy", &copy]).unwrap();
     assert_eq!(finding_codes(&world, "verify", &copy), (5, vec!["SIGNATURE_BAD".to_owned()]));
+}
+
+/// Whoever has copied an office's keys sends under the id of a message that its officer took back before it left: the office
+/// is told that the log speaks of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn promise_6_what_never_left_and_is_in_the_log_all_the_same_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut world = World::create(directory.path(), Path::new(env!("CARGO_BIN_EXE_demo"))).unwrap();
+    world.hold_seconds = 60;
+    world.start_broker().unwrap();
+    for office in [LAO_CAI, HEKOU] {
+        world.create_node(office).unwrap();
+        world.start_node(office).unwrap();
+        world.office(office).unlocks().unwrap();
+    }
+    let lao_cai = world.office(LAO_CAI);
+    let message = lao_cai.sends(samples::ROUTINE).unwrap();
+    let request = json!({"op": "take-back", "message": message, "kind": "WITHDRAW", "reason": "DUPLICATE"});
+    assert_eq!(lao_cai.ask(&request).unwrap()["taken_back"], "before it left");
+    let id: MessageId = message.parse().unwrap();
+    let forged = Forger::new(&world, LAO_CAI).changed(HEKOU, |parts| {
+        parts.core.message_id = Bytes::copy_from_slice(id.as_bytes());
+        parts.core.thread_id = parts.core.message_id.clone();
+    });
+    let request = wire::SubmitRequest { envelope: Some(forged), seen_size: 0 };
+    ExchangeClient::new(connect(&world, "offices/VN-BLO-LCA")).submit(request).await.unwrap();
+    let told = format!("message {message} was taken back before it left");
+    assert!(eventually(|| alarms(&world, LAO_CAI).contains(&told)), "{}", alarms(&world, LAO_CAI));
+    assert_eq!(lao_cai.state_of(&message), "TAKEN_BACK");
 }
