@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use liaison_proto::refusal::{Refusal, RefusalCode};
+use liaison_proto::{
+    refusal::{Refusal, RefusalCode},
+    wire::LogName,
+};
 use tokio::sync::watch;
 
 /// When to come again.
@@ -103,6 +106,16 @@ impl Gate {
     /// `REPAIRING`.
     pub fn pass(&self) -> Result<(), Refusal> {
         if self.is_open() { Ok(()) } else { Err(repairing()) }
+    }
+
+    /// Passes when a log may be shown. One that is behind what it once signed would look rolled back; but whoever has no
+    /// directory can take nothing, not even what cannot wait, and only the exchange log may be behind for days.
+    ///
+    /// # Errors
+    /// `REPAIRING`.
+    pub fn shows(&self, log: LogName) -> Result<(), Refusal> {
+        let of_the_exchange = [Reason::ExchangeLost, Reason::Succession, Reason::Held];
+        if log == LogName::Directory && self.has_only(&of_the_exchange) { Ok(()) } else { self.pass() }
     }
 
     /// Completes when it is open.

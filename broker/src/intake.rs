@@ -106,8 +106,8 @@ enum Answer {
     Known(wire::Receipt),
     Refused(Refusal),
     Promised(Promised, Box<Header>),
-    /// To be held; its sender has seen a log of this size.
-    Unproven(Box<Admitted>, u64),
+    /// To be held; its sender has seen a log of this size. With its receipt, when the log has it already.
+    Unproven(Box<Admitted>, u64, Option<wire::Receipt>),
 }
 
 impl Intake {
@@ -182,12 +182,12 @@ impl Intake {
             Err(refusal) => return self.refused(office, refusal.into()),
         };
         let (seen, lane) = (self.check_seen(seen_size), unverified.header().core().lane);
-        if seen.is_ok()
-            && let Some(receipt) = self.known(office, &unverified)
-        {
+        let unproven = !self.gate.is_open() && lane != Lane::Bulk;
+        let mut known = seen.is_ok().then(|| self.known(office, &unverified)).flatten();
+        // While nothing is delivered with a proof, what cannot wait goes without, also when it was accepted before.
+        if !unproven && let Some(receipt) = known.take() {
             return Taken(Answer::Known(receipt));
         }
-        let unproven = !self.gate.is_open() && lane != Lane::Bulk;
         if unproven && self.is_another(&unverified) {
             return self.refused(office, repairing().into());
         }
@@ -203,16 +203,17 @@ impl Intake {
         };
         let admitted = match admitted {
             Ok(admitted) => admitted,
+            Err(_) if let Some(receipt) = known => return Taken(Answer::Known(receipt)),
             // A directory that lacks entries knows less than it did: nothing is refused for good by it.
             Err(_) if !self.gate.is_open() => return self.refused(office, repairing().into()),
             Err(rejection) => return self.refused(office, rejection),
         };
         let header = Box::new(admitted.envelope().header().clone());
-        if let Some(refusal) = self.room.refuses(header.core().lane) {
+        if let Some(refusal) = self.room.refuses(header.core().lane).filter(|_| known.is_none()) {
             return self.refused(office, refusal.into());
         }
         if unproven {
-            return Taken(Answer::Unproven(Box::new(admitted), seen_size));
+            return Taken(Answer::Unproven(Box::new(admitted), seen_size, known));
         }
         self.put_in_line(admitted, header, bytes)
     }
@@ -249,8 +250,12 @@ impl Intake {
     /// The refusal.
     pub async fn answer(self: &Arc<Self>, taken: Taken) -> Result<wire::Receipt, Refusal> {
         let mut answer = taken.0;
-        if let Answer::Unproven(admitted, seen_size) = answer {
-            answer = self.hold(*admitted, seen_size).await?.0;
+        if let Answer::Unproven(admitted, seen_size, known) = answer {
+            answer = match (self.hold(*admitted, seen_size).await, known) {
+                // Held or not, it has its receipt.
+                (Err(_), Some(receipt)) => Answer::Known(receipt),
+                (held, _) => held?.0,
+            };
         }
         match answer {
             Answer::Unproven(..) => Err(repairing()),

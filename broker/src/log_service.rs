@@ -83,8 +83,9 @@ impl log_server::Log for LogService {
         request: Request<wire::CheckpointRequest>,
     ) -> Result<Response<wire::CheckpointResponse>, Status> {
         self.party(&request).await?;
-        self.gate.pass()?;
-        let checkpoint = self.reader(request.into_inner().log())?.checkpoint();
+        let log = request.into_inner().log();
+        self.gate.shows(log)?;
+        let checkpoint = self.reader(log)?.checkpoint();
         Ok(Response::new(wire::CheckpointResponse { checkpoint: checkpoint.note().clone() }))
     }
 
@@ -101,8 +102,8 @@ impl log_server::Log for LogService {
         request: Request<wire::ConsistencyRequest>,
     ) -> Result<Response<wire::ConsistencyResponse>, Status> {
         self.party(&request).await?;
-        self.gate.pass()?;
         let request = request.into_inner();
+        self.gate.shows(request.log())?;
         let hashes = self.reader(request.log())?.consistency(request.old_size, request.new_size)?;
         Ok(Response::new(wire::ConsistencyResponse { hashes }))
     }

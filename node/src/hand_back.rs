@@ -44,7 +44,7 @@ pub async fn run(
     every: Duration,
 ) -> Result<(), StoreError> {
     let mut backoff = Backoff::default();
-    let mut losing = false;
+    let (mut losing, mut closed) = (false, false);
     let mut successor = Successor::default();
     let mut urgent = Urgent::default();
     loop {
@@ -63,11 +63,13 @@ pub async fn run(
                 if taken > 0 {
                     backoff.reset();
                 }
-                // What was handed back just now may be all that was missing.
-                let exchange = lost.iter().find(|entries| losing && entries.log() == LogName::Exchange);
-                if let Some(entries) = exchange {
-                    urgent.send(&link, LogIndex(entries.size)).await;
+                // What was handed back, or shown, just now may be all that was missing.
+                if closed && answer.closed {
+                    urgent.send(&link).await;
+                } else if !answer.closed {
+                    urgent.over();
                 }
+                closed = answer.closed;
                 let waits = answer.closed && lost.is_empty();
                 let line = "the broker was restored and waits until every office has shown what it knows; FLASH and URGENT \
                      go on unproven, the rest waits";
@@ -80,7 +82,6 @@ pub async fn run(
                 } else if losing {
                     tracing::info!("the broker is whole again");
                     link.health.note(REPAIR, None);
-                    urgent.over();
                 }
                 losing = !lost.is_empty();
             }

@@ -1,6 +1,6 @@
-//! What cannot wait, was accepted in entries that the broker has lost, and has not arrived: its recipients get it again, without
-//! a proof, as long as the log is under repair. Its entry is handed back, but is entered with all the others or not at all, and
-//! one of them may be with nobody.
+//! What cannot wait, was accepted, and has not arrived when the log is closed: its recipients get it again, without a proof, for
+//! as long as that is so. Nothing is delivered with a proof meanwhile; and an entry that the broker has lost is entered with all
+//! the others or not at all, and one of them may be with nobody.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,7 +9,7 @@ use std::{
 
 use liaison_log::{exchange::withdraws, remote::within};
 use liaison_proto::{
-    ids::{Lane, LogIndex, MessageId},
+    ids::{Lane, MessageId},
     refusal::{Refusal, RefusalCode},
     wire,
 };
@@ -24,11 +24,11 @@ const CALL: Duration = Duration::from_secs(30);
 /// After this long a message goes again: the broker may have lost what it held. One that it holds changes nothing.
 const AGAIN: Duration = Duration::from_secs(10 * 60);
 
-/// Messages that went again since the log began to be repaired, and when they last did.
+/// Messages that went again since the log was closed, and when they last did.
 #[derive(Debug, Default)]
 pub struct Urgent(BTreeMap<MessageId, Instant>);
 
-fn waits(state: &State, from: LogIndex) -> Vec<(Lane, MessageId)> {
+fn waits(state: &State) -> Vec<(Lane, MessageId)> {
     let withdrawals = state
         .outgoing
         .values()
@@ -37,22 +37,22 @@ fn waits(state: &State, from: LogIndex) -> Vec<(Lane, MessageId)> {
         withdrawals.filter_map(|outgoing| withdraws(outgoing.header.core())).collect();
     let waiting = state.outgoing.iter().filter(|(id, outgoing)| {
         let core = outgoing.header.core();
-        let lost = matches!(outgoing.submission, Submission::Receipted { index, .. } if index >= from);
+        let accepted = matches!(outgoing.submission, Submission::Receipted { .. });
         let has_it = |office| {
             outgoing
                 .evidence
                 .iter()
                 .any(|e| e.office == office && matches!(e.said, Said::Stated(..) | Said::NonDelivery(_)))
         };
-        lost && core.lane != Lane::Bulk && !taken_back.contains(id) && !core.to.iter().all(|office| has_it(*office))
+        accepted && core.lane != Lane::Bulk && !taken_back.contains(id) && !core.to.iter().all(|office| has_it(*office))
     });
     waiting.map(|(id, outgoing)| (outgoing.header.core().lane, *id)).collect()
 }
 
 impl Urgent {
-    /// Sends again what waits, of entries beyond the first that the broker lacks.
-    pub async fn send(&mut self, link: &Link, from: LogIndex) {
-        let waiting = waits(&link.store.state(), from);
+    /// Sends again what waits.
+    pub async fn send(&mut self, link: &Link) {
+        let waiting = waits(&link.store.state());
         for (lane, id) in waiting {
             if self.0.get(&id).is_some_and(|went| went.elapsed() < AGAIN) {
                 continue;
@@ -82,7 +82,7 @@ impl Urgent {
         }
     }
 
-    /// The log is whole again.
+    /// The log is open again.
     pub fn over(&mut self) {
         self.0.clear();
     }

@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    io::{Read, Write as _},
+    io::{self, Read, Write as _},
     path::Path,
 };
 
@@ -27,20 +27,26 @@ const LAO_CAI: &str = "VN-BLO-LCA";
 const HEKOU: &str = "CN-BLO-HKO";
 
 /// Sends a case file with files, as the officers' command line does.
-fn sends_with(world: &World, office: &str, files: &[(&str, u64)], body: &mut dyn Read, keep: bool) -> Value {
+pub(crate) fn sends_with(
+    world: &World,
+    office: &str,
+    files: &[(&str, u64)],
+    body: &mut dyn Read,
+    keep: bool,
+) -> io::Result<Value> {
     let attachments: Vec<Value> = files.iter().map(|(name, size)| json!({"name": name, "size": size})).collect();
     let request = json!({"op": "send", "file": samples::ROUTINE, "attachments": attachments, "keep_metadata": keep});
-    local::call_with(&world.socket(office), &request, body, &mut std::io::sink()).unwrap()
+    local::call_with(&world.socket(office), &request, body, &mut io::sink())
 }
 
-fn reads(world: &World, office: &str, message: &str, number: usize) -> (Value, Vec<u8>) {
+pub(crate) fn reads(world: &World, office: &str, message: &str, number: usize) -> (Value, Vec<u8>) {
     let request = json!({"op": "attachment", "message": message, "number": number});
     let mut bytes = Vec::new();
     let answer = local::call_with(&world.socket(office), &request, &mut std::io::empty(), &mut bytes).unwrap();
     (answer, bytes)
 }
 
-fn states(world: &World, office: &str, message: &str) -> Vec<String> {
+pub(crate) fn states(world: &World, office: &str, message: &str) -> Vec<String> {
     let shown = world.office(office).shows(message).unwrap_or_default();
     let attachments = shown["attachments"].as_array().cloned().unwrap_or_default();
     attachments.iter().map(|attachment| attachment["state"].as_str().unwrap().to_owned()).collect()
@@ -71,7 +77,7 @@ fn files_arrive_with_their_message_and_a_photo_loses_its_position() {
     let (photo, note) = (photo(), b"NOTE-SECRET".repeat(20_000));
     let mut body = photo.as_slice().chain(note.as_slice());
     let files = [("../ảnh.jpg", photo.len() as u64), ("ghi chú.txt", note.len() as u64)];
-    let sent = sends_with(&world, LAO_CAI, &files, &mut body, false);
+    let sent = sends_with(&world, LAO_CAI, &files, &mut body, false).unwrap();
     let message = sent["message"].as_str().unwrap_or_else(|| panic!("{sent}")).to_owned();
     assert!(world.office(LAO_CAI).sees(&message, &["RETRIEVED"]));
     assert!(
@@ -96,12 +102,12 @@ fn files_arrive_with_their_message_and_a_photo_loses_its_position() {
     }
     // Kept knowingly, as it was; and a picture that cannot be cleaned is refused rather than sent as it is.
     let mut body = photo.as_slice();
-    let kept = sends_with(&world, LAO_CAI, &[("a.jpg", photo.len() as u64)], &mut body, true);
+    let kept = sends_with(&world, LAO_CAI, &[("a.jpg", photo.len() as u64)], &mut body, true).unwrap();
     let kept = kept["message"].as_str().unwrap().to_owned();
     assert!(eventually(|| states(&world, HEKOU, &kept) == ["HERE"]));
     assert_eq!(reads(&world, HEKOU, &kept, 1).1, photo);
     let tiff = b"II*\0\x08\0\0\0GPS-SECRET".to_vec();
-    let refused = sends_with(&world, LAO_CAI, &[("a.tif", tiff.len() as u64)], &mut tiff.as_slice(), false);
+    let refused = sends_with(&world, LAO_CAI, &[("a.tif", tiff.len() as u64)], &mut tiff.as_slice(), false).unwrap();
     assert_eq!(refused["problems"][0]["field"], "attachments[0]", "{refused}");
 }
 
@@ -158,7 +164,7 @@ fn a_large_attachment_survives_kills_on_its_way_and_is_never_whole_in_memory() {
     };
     // Sealed attachments have 16 bytes more a chunk: 2 GiB is the limit with them.
     let size = (mebibytes - 1) << 20;
-    let sent = sends_with(&world, LAO_CAI, &[("phim.bin", size)], &mut Noise(7, size), false);
+    let sent = sends_with(&world, LAO_CAI, &[("phim.bin", size)], &mut Noise(7, size), false).unwrap();
     assert!(sent["error"].is_null(), "{sent}");
     let message = sent["message"].as_str().unwrap_or_else(|| panic!("{sent}")).to_owned();
     let part = |world: &World| {

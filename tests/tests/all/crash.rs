@@ -14,7 +14,10 @@ use liaison_tests::{
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::support::{alarms, from_environment, world};
+use crate::{
+    attachments::{reads, states},
+    support::{alarms, from_environment, world},
+};
 
 const LAO_CAI: &str = "VN-BLO-LCA";
 const HEKOU: &str = "CN-BLO-HKO";
@@ -31,6 +34,8 @@ struct Exchange {
     _directory: Option<TempDir>,
     world: World,
     promised: Vec<String>,
+    /// Of them, those with a file, and what is in it.
+    files: Vec<(String, Vec<u8>)>,
 }
 
 impl Exchange {
@@ -43,7 +48,7 @@ impl Exchange {
         for office in [LAO_CAI, HEKOU] {
             world.office(office).unlocks().unwrap();
         }
-        Self { _directory: directory, world, promised: Vec::new() }
+        Self { _directory: directory, world, promised: Vec::new(), files: Vec::new() }
     }
 
     /// Sends until the node stops answering; whatever was answered with an id must never be lost.
@@ -77,9 +82,14 @@ impl Exchange {
         }
         assert!(arrived, "not everything was retrieved:\n{}", world.log(&format!("{HEKOU}.log")));
         // A send that was cut by a kill may have been durable without an answer; it is then delivered like any other.
-        let mut numbers: Vec<u64> = inbox.iter().map(|message| message["number"].as_u64().unwrap()).collect();
+        let own = inbox.iter().filter(|message| message["from"] == LAO_CAI);
+        let mut numbers: Vec<u64> = own.map(|message| message["number"].as_u64().unwrap()).collect();
         numbers.sort_unstable();
-        assert_eq!(numbers, (1..=inbox.len() as u64).collect::<Vec<u64>>(), "a number is missing or doubled");
+        assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<u64>>(), "a number is missing or doubled");
+        for (message, bytes) in &self.files {
+            assert!(eventually(|| states(world, HEKOU, message) == ["HERE"]), "the file of {message} did not arrive");
+            assert!(reads(world, HEKOU, message, 1).1 == *bytes, "the file of {message} is another");
+        }
         for office in [LAO_CAI, HEKOU] {
             assert_eq!(alarms(world, office), json!([]), "{office}");
         }

@@ -309,6 +309,38 @@ async fn promise_10_while_the_log_is_repaired_flash_goes_on_unproven() {
     assert_eq!((lost.len(), lost[0].missing[0].to - lost[0].missing[0].from), (1, 7));
     let again = world.office(LAO_CAI).sends(samples::HOTLINE_CALL).unwrap();
     assert!(eventually(|| is_unproven(&world, &again)), "a later call was passed over");
+
+    // Found by a simulated world: a node that has no directory yet gets it all the same, and the call.
+    world.kill_node(HEKOU).unwrap();
+    fs::remove_file(world.path("CN-BLO-HKO/directory/checkpoint")).unwrap();
+    world.start_node(HEKOU).unwrap();
+    world.office(HEKOU).unlocks().unwrap();
+    let later = world.office(LAO_CAI).sends(samples::HOTLINE_CALL).unwrap();
+    assert!(eventually(|| is_unproven(&world, &later)), "the directory is not given to who has none");
+}
+
+/// Promise 10, found by a simulated world: what cannot wait, was accepted before the loss and had not arrived, does not wait for
+/// the repair either.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn promise_10_a_call_accepted_before_the_loss_is_not_kept_back_by_the_repair() {
+    let (_directory, mut world) = world_with(&["restored_grace_seconds = 600"], &[LAO_CAI, HEKOU]);
+    world.office(LAO_CAI).unlocks().unwrap();
+    world.stop_node(HEKOU).unwrap();
+    let call = world.office(LAO_CAI).sends(samples::HOTLINE_CALL).unwrap();
+    assert!(world.office(LAO_CAI).sees(&call, &["ACCEPTED"]));
+    back_up(&mut world);
+    restore(&mut world);
+    world.start_node(HEKOU).unwrap();
+    world.office(HEKOU).unlocks().unwrap();
+    assert!(eventually(|| is_unproven(&world, &call)), "{:?}", world.broker_problems());
+    for office in OFFICES.map(|(office, _)| office).iter().filter(|office| ![LAO_CAI, HEKOU].contains(office)) {
+        present(&world, office).await;
+    }
+    assert!(world.office(LAO_CAI).sees(&call, &["RETRIEVED"]), "{}", world.office(LAO_CAI).state_of(&call));
+    assert_eq!(world.office(HEKOU).times_received(&call), 1);
+    for office in [LAO_CAI, HEKOU] {
+        assert_eq!(missing_numbers(&world, office), json!([]));
+    }
 }
 
 /// A holding journal that a crash left half-made stops no start: nothing in it has a receipt.

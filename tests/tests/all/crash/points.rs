@@ -3,8 +3,17 @@
 
 use std::{fs, path::Path, thread, time::Duration};
 
+use liaison_proto::{
+    limits,
+    wire::{self, exchange_client::ExchangeClient},
+};
+use serde_json::json;
+
 use super::{Exchange, HEKOU, LAO_CAI, seeded};
-use crate::support::{faulty_device, from_environment};
+use crate::{
+    attachments::sends_with,
+    support::{Forger, connect, faulty_device, from_environment},
+};
 
 /// A point on the way to the disk: what it is, whose, in which file, and by which operation.
 struct Point {
@@ -14,16 +23,44 @@ struct Point {
     operation: &'static str,
     /// How often a cycle comes to it: a kill is at one of so many times.
     times: u64,
+    /// What leads there.
+    load: Load,
+}
+
+/// What is done until the party is killed.
+#[derive(Clone, Copy)]
+enum Load {
+    /// So many messages.
+    Messages(u64),
+    /// A message with a file.
+    File,
+    /// New keys, which are published.
+    Keys,
+    /// As many bytes, from a third office, as a segment of a journal has.
+    Segment,
 }
 
 const BROKER: &str = "broker";
+/// A third office, without a node.
+const MONG_CAI: &str = "VN-BLO-MBA";
 
 const fn point(name: &'static str, whose: &'static str, part: &'static str, operation: &'static str) -> Point {
-    Point { name, whose, part, operation, times: 6 }
+    Point { name, whose, part, operation, times: 6, load: Load::Messages(2) }
 }
 
-/// Every point that a message, or a start, comes by.
-const POINTS: [Point; 19] = [
+/// The same, to which a cycle comes once, and what leads there.
+const fn once(
+    name: &'static str,
+    whose: &'static str,
+    part: &'static str,
+    operation: &'static str,
+    load: Load,
+) -> Point {
+    Point { times: 1, load, ..point(name, whose, part, operation) }
+}
+
+/// Every point that a message, a file, a key, or a start, comes by.
+const POINTS: [Point; 30] = [
     point("entries are written", BROKER, "exchange/leaves/", "write"),
     point("entries are synced", BROKER, "exchange/leaves/", "sync"),
     point("bodies are written", BROKER, "exchange/bodies/", "write"),
@@ -43,6 +80,17 @@ const POINTS: [Point; 19] = [
     point("the inbox is synced", HEKOU, "store/records/", "sync"),
     Point { times: 2, ..point("the opened key is written", HEKOU, "keys.table", "write") },
     Point { times: 2, ..point("the opened key is synced", HEKOU, "keys.table", "sync") },
+    once("a tile of 256 entries is made", BROKER, "exchange/tile/", "create", Load::Messages(100)),
+    once("the next segment of bodies is made", BROKER, "exchange/bodies/", "create", Load::Segment),
+    once("the inbox's next segment of bodies is made", HEKOU, "store/bodies/", "create", Load::Segment),
+    once("new keys are kept", LAO_CAI, "keystore/", "rename", Load::Keys),
+    once("a directory entry is written", BROKER, "directory/leaves/", "write", Load::Keys),
+    once("a directory entry is synced", BROKER, "directory/leaves/", "sync", Load::Keys),
+    once("the copy of the directory is replaced", LAO_CAI, "directory/checkpoint", "rename", Load::Keys),
+    once("a sealed file is synced", LAO_CAI, "/attachments/", "sync", Load::File),
+    once("a file is synced at the broker", BROKER, "/attachments/", "sync", Load::File),
+    once("a file is kept at the broker", BROKER, "/attachments/", "rename", Load::File),
+    once("a file is kept at its recipient", HEKOU, "/attachments/", "rename", Load::File),
 ];
 
 /// How long a point is waited for: a cycle that never comes to it ends in a kill all the same.
@@ -66,16 +114,51 @@ impl Exchange {
         };
         self.world.environment.clear();
         if started.is_ok() {
-            self.sends(2);
+            self.does(point.load);
         }
         let died = || Path::new(&killed).exists();
-        for _ in 0..LOOKS {
+        // New keys are published when their time comes, every two seconds.
+        let looks = if matches!(point.load, Load::Keys) { 8 * LOOKS } else { LOOKS };
+        for _ in 0..looks {
             if died() {
                 break;
             }
             thread::sleep(LOOK);
         }
         died()
+    }
+
+    /// What is promised in it, and not cut off, is remembered.
+    fn does(&mut self, load: Load) {
+        match load {
+            Load::Messages(count) => self.sends(count),
+            Load::Keys => drop(self.world.office(LAO_CAI).ask(&json!({"op": "rotate-keys"}))),
+            Load::File => {
+                let bytes: Vec<u8> = (0..200_000_u32).map(|n| (n ^ self.promised.len() as u32) as u8).collect();
+                let files = [("note.txt", bytes.len() as u64)];
+                let answer = sends_with(&self.world, LAO_CAI, &files, &mut bytes.as_slice(), false);
+                if let Some(message) = answer.ok().and_then(|answer| answer["message"].as_str().map(str::to_owned)) {
+                    self.promised.push(message.clone());
+                    self.files.push((message, bytes));
+                }
+            }
+            Load::Segment => {
+                let forger = Forger::new(&self.world, MONG_CAI);
+                let large = vec![7; limits::BODY_BYTES * 3 / 4];
+                let runtime = tokio::runtime::Runtime::new().unwrap();
+                runtime.block_on(async {
+                    let mut exchange = ExchangeClient::new(connect(&self.world, &format!("offices/{MONG_CAI}")))
+                        .max_encoding_message_size(limits::GRPC_BYTES);
+                    for _ in 0..6 {
+                        let envelope = forger.sign(forger.parts(forger.core(HEKOU), &large));
+                        let request = wire::SubmitRequest { envelope: Some(envelope), seen_size: 0 };
+                        if exchange.submit(request).await.is_err() {
+                            break;
+                        }
+                    }
+                });
+            }
+        }
     }
 
     fn kill(&mut self, whose: &str) {
