@@ -117,7 +117,7 @@ impl Broker {
         let directory_committer = Committer::start(directory_log, Arc::clone(&clock)).map_err(start)?;
         let exchange_committer = Committer::start(exchange_log, Arc::clone(&clock)).map_err(start)?;
 
-        let holding = Holding::open(config.data.clone(), config.segment_bytes(), Arc::clone(&gate));
+        let holding = Holding::open(disks(&config.data), config.segment_bytes(), Arc::clone(&gate));
         let holding = Arc::new(holding.map_err(io_failed("opening the holding journal"))?);
         let repair = repair(
             (config, disks),
@@ -310,12 +310,13 @@ impl Broker {
         };
         let (reflection, reflection_alpha) = (reflection().map_err(described)?, reflection_alpha().map_err(described)?);
         let (connected, incoming) = mpsc::channel(64);
-        let Self { directory_log, exchange_log, service, door, stop, mut tasks, .. } = self;
+        let Self { directory_log, exchange_log, service, door, stop, mut tasks, status, .. } = self;
         tasks.spawn(door.accept(listener, connected));
         let logs_stopped = async {
             tokio::select! {
                 () = exchange_log.stopped() => (),
                 () = directory_log.stopped() => (),
+                () = status.holding.failed() => (),
             }
         };
         let failed = std::sync::atomic::AtomicBool::new(false);

@@ -7,14 +7,13 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
-    path::PathBuf,
+    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use liaison_log::{
-    disk::{Disk, OsDisk},
+    disk::{Disk, replace_file},
     journal::{Journal as _, Position, file::SegmentedJournal},
 };
 use liaison_proto::{
@@ -26,6 +25,7 @@ use liaison_proto::{
     refusal::{Refusal, RefusalCode},
     wire,
 };
+use tokio::sync::watch;
 
 use crate::gate::{Gate, Reason};
 
@@ -67,11 +67,28 @@ struct Inner {
 
 /// The holding journal.
 pub struct Holding {
-    data: PathBuf,
     disk: Arc<dyn Disk>,
     segment_bytes: u32,
     gate: Arc<Gate>,
     inner: Mutex<Inner>,
+    /// Set once a write or sync has failed: the broker ends, and its next start reads what is there.
+    failed: watch::Sender<bool>,
+}
+
+/// The files of a journal, none when there is no journal.
+fn files(disk: &dyn Disk, journal: &str) -> io::Result<Vec<String>> {
+    match disk.list(journal) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        names => names,
+    }
+}
+
+/// Removes a journal, from its end: what a crash leaves of it can be read.
+fn remove(disk: &dyn Disk, journal: &str) -> io::Result<()> {
+    let mut names = files(disk, journal)?;
+    names.sort();
+    names.iter().rev().try_for_each(|name| disk.remove(&format!("{journal}/{name}")))?;
+    if names.is_empty() { Ok(()) } else { disk.sync_directory(journal) }
 }
 
 fn held(header: &Header, position: Position) -> Held {
@@ -122,8 +139,7 @@ impl Holding {
     ///
     /// # Errors
     /// When it can be neither read nor put aside.
-    pub fn open(data: PathBuf, segment_bytes: u32, gate: Arc<Gate>) -> io::Result<Self> {
-        let disk: Arc<dyn Disk> = Arc::new(OsDisk::new(&data));
+    pub fn open(disk: Arc<dyn Disk>, segment_bytes: u32, gate: Arc<Gate>) -> io::Result<Self> {
         let mut inner = Inner::default();
         match read_journal(&disk, segment_bytes, &mut inner.held) {
             Ok(Some(journal)) => {
@@ -133,12 +149,24 @@ impl Holding {
             Ok(None) => {}
             Err(error) => {
                 tracing::error!(%error, "the holding journal cannot be read; it is put aside");
-                let _ = fs::remove_dir_all(data.join(ASIDE));
-                fs::rename(data.join(JOURNAL), data.join(ASIDE))?;
+                remove(disk.as_ref(), ASIDE)?;
+                for name in files(disk.as_ref(), JOURNAL)? {
+                    let file = disk.open(&format!("{JOURNAL}/{name}"))?;
+                    let mut bytes = vec![0; usize::try_from(file.size()?).map_err(io::Error::other)?];
+                    file.read_at(&mut bytes, 0)?;
+                    replace_file(disk.as_ref(), &format!("{ASIDE}/{name}"), &bytes)?;
+                }
+                remove(disk.as_ref(), JOURNAL)?;
                 inner = Inner::default();
             }
         }
-        Ok(Self { data, disk, segment_bytes, gate, inner: Mutex::new(inner) })
+        Ok(Self { disk, segment_bytes, gate, inner: Mutex::new(inner), failed: watch::Sender::new(false) })
+    }
+
+    /// Completes when its device has failed: until the next start nothing could be held.
+    pub async fn failed(&self) {
+        // An error means that the journal is gone, which this handle prevents.
+        let _ = self.failed.subscribe().wait_for(|failed| *failed).await;
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -169,6 +197,7 @@ impl Holding {
         }
         let written = self.write(&mut inner, envelope, seen_size);
         inner.failed = written.is_err();
+        self.failed.send_replace(inner.failed);
         Some(written.map_or_else(unwritable, |()| told()))
     }
 
@@ -226,10 +255,9 @@ impl Holding {
         }
         // Under the lock: nothing is held between the last look and the lifting.
         *inner = Inner { first: inner.first + inner.held.len(), ..Inner::default() };
-        if let Err(error) = fs::remove_dir_all(self.data.join(JOURNAL))
-            && error.kind() != io::ErrorKind::NotFound
-        {
+        if let Err(error) = remove(self.disk.as_ref(), JOURNAL) {
             tracing::error!(%error, "the holding journal could not be removed");
+            self.failed.send_replace(true);
         }
         self.gate.lift(Reason::Held);
         None

@@ -149,11 +149,15 @@ impl Intake {
         (same_signature && unverified.check_commitments().is_ok()).then_some(receipt)
     }
 
-    /// Whether the log has another message under this id.
-    fn is_another(&self, unverified: &UnverifiedEnvelope) -> bool {
+    /// Whether a message may be delivered without a proof, by what the log knows of it: nothing, or that it waits. What was given
+    /// up is not delivered any more, and another message under its id never.
+    fn may_go_unproven(&self, unverified: &UnverifiedEnvelope) -> bool {
         let header = unverified.header();
-        let known = self.state().message(header.core().message_id).ok().flatten();
-        known.is_some_and(|known| known.header_sha256 != header.sha256())
+        self.state().message(header.core().message_id).ok().flatten().is_none_or(|known| {
+            known.header_sha256 == header.sha256()
+                && known.recipients.iter().all(|recipient| recipient.non_delivery.is_none())
+                && known.recipients.iter().any(|recipient| recipient.delivered.is_none())
+        })
     }
 
     /// The lane that an envelope asks for, and its size; nothing of it is verified.
@@ -183,12 +187,13 @@ impl Intake {
         };
         let (seen, lane) = (self.check_seen(seen_size), unverified.header().core().lane);
         let unproven = !self.gate.is_open() && lane != Lane::Bulk;
-        let mut known = seen.is_ok().then(|| self.known(office, &unverified)).flatten();
+        let known = seen.is_ok().then(|| self.known(office, &unverified)).flatten();
         // While nothing is delivered with a proof, what cannot wait goes without, also when it was accepted before.
-        if !unproven && let Some(receipt) = known.take() {
+        let goes = unproven && self.may_go_unproven(&unverified);
+        if !goes && let Some(receipt) = known {
             return Taken(Answer::Known(receipt));
         }
-        if unproven && self.is_another(&unverified) {
+        if unproven && !goes {
             return self.refused(office, repairing().into());
         }
         if let Err(refusal) = seen
@@ -203,13 +208,12 @@ impl Intake {
         };
         let admitted = match admitted {
             Ok(admitted) => admitted,
-            Err(_) if let Some(receipt) = known => return Taken(Answer::Known(receipt)),
             // A directory that lacks entries knows less than it did: nothing is refused for good by it.
             Err(_) if !self.gate.is_open() => return self.refused(office, repairing().into()),
             Err(rejection) => return self.refused(office, rejection),
         };
         let header = Box::new(admitted.envelope().header().clone());
-        if let Some(refusal) = self.room.refuses(header.core().lane).filter(|_| known.is_none()) {
+        if let Some(refusal) = self.room.refuses(header.core().lane) {
             return self.refused(office, refusal.into());
         }
         if unproven {
@@ -252,8 +256,7 @@ impl Intake {
         let mut answer = taken.0;
         if let Answer::Unproven(admitted, seen_size, known) = answer {
             answer = match (self.hold(*admitted, seen_size).await, known) {
-                // Held or not, it has its receipt.
-                (Err(_), Some(receipt)) => Answer::Known(receipt),
+                (Err(refusal), Some(receipt)) if refusal.code == RefusalCode::HeldUnproven => Answer::Known(receipt),
                 (held, _) => held?.0,
             };
         }

@@ -125,7 +125,7 @@ impl log_server::Log for LogService {
         if request.log() == wire::LogName::Exchange && !matches!(party, Party::Auditor(_)) {
             return Err(not_permitted("bundles of the exchange log are for auditors").into());
         }
-        let bundle = self.reader(request.log())?.bundle(request.index, request.width)?;
+        let bundle = self.reader(request.log())?.bundle(request.index, request.width, request.skip)?;
         Ok(Response::new(wire::EntriesResponse { bundle: bundle.into() }))
     }
 

@@ -199,13 +199,16 @@ impl Repair {
     /// # Errors
     /// `MALFORMED_ENVELOPE` when one is not of the log, or `UNAVAILABLE` when the log cannot be read.
     pub fn present(&self, office: OfficeId, request: &wire::PresentRequest) -> Result<(), Refusal> {
-        self.heard.store(true, Ordering::SeqCst);
         for (side, note) in self.sides.iter().zip([&request.directory, &request.exchange]) {
             if note.is_empty() {
                 continue;
             }
             match VerifiedCheckpoint::verify(note, &side.identity.in_force(self.clock.now())) {
-                Ok(checkpoint) => self.shown(side, &checkpoint)?,
+                Ok(checkpoint) => {
+                    self.shown(side, &checkpoint)?;
+                    // Whoever has seen nothing begins no grace.
+                    self.heard.store(true, Ordering::SeqCst);
+                }
                 // What was beyond the end of a closed log is known to be lost; a key that was replaced says nothing new.
                 Err(e) if VerifiedCheckpoint::verify(note, &side.identity).is_ok() || is_closed(note, side) => {
                     tracing::debug!(%office, error = %e, "an old checkpoint was shown");
@@ -425,6 +428,9 @@ impl Repair {
     /// Whether the directory has every entry that these were judged by. It may lack some that no office has shown yet, and
     /// without them nobody could verify what is entered.
     fn has_directory_of(&self, side: &Side) -> bool {
+        if side.name != LogName::Exchange {
+            return true;
+        }
         let needed = side.judged_by.load(Ordering::SeqCst);
         let own = self.side(LogName::Directory).map_or(u64::MAX, |directory| directory.reader.checkpoint().size());
         self.directory_needed.store(if needed > own { needed } else { 0 }, Ordering::SeqCst);

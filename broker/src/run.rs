@@ -30,7 +30,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
     }
     // Held until the process ends: the writing threads may outlive this function.
     std::mem::forget(lock_directory(&config.data).map_err(io_failed("locking the data directory"))?);
-    // An address that is taken is told before anything is opened; nobody is let in before everything is.
+    // An address where somebody listens is told before anything is opened; nobody is let in before everything is.
     let socket = bound(config.listen).map_err(io_failed(format!("listening on {}", config.listen)))?;
     let address = socket.local_addr().map_err(io_failed("reading the address listened on"))?.to_string();
     let broker = Broker::open(&config, clock, &os_disks(), address.clone())?;

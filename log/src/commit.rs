@@ -248,6 +248,8 @@ impl<S: Sequencer> Log<S> {
                 Sequenced::Refused(refusal) => pending.push(Pending::Refused(refusal)),
                 Sequenced::Append { leaf, body } => {
                     self.sequencer.apply(index, &leaf)?;
+                    // A leaf that is entered again brings its own time, which may be ahead of the clock's.
+                    self.last_time = self.last_time.max(self.sequencer.last_time());
                     if written.is_empty() {
                         self.write_mark()?;
                     }

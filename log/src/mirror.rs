@@ -26,8 +26,8 @@ pub trait LogSource: Send + Sync {
     /// The newest checkpoint.
     fn checkpoint(&self) -> impl Future<Output = Result<Bytes, Self::Error>> + Send;
 
-    /// The first `width` entries of a bundle, encoded.
-    fn bundle(&self, index: u64, width: u32) -> impl Future<Output = Result<Bytes, Self::Error>> + Send;
+    /// The first `width` entries of a bundle without the first `skip` of them, which are here, encoded; or with them.
+    fn bundle(&self, index: u64, width: u32, skip: u32) -> impl Future<Output = Result<Bytes, Self::Error>> + Send;
 }
 
 /// Why a mirror could not be brought up to date. What was kept before is unchanged.
@@ -184,10 +184,15 @@ impl Mirror {
         let mut entries = self.entries.clone();
         for index in kept / WIDTH..new.size().div_ceil(WIDTH) {
             let width = tiles::width(new.size(), 0, index);
-            let bundle = source.bundle(index, width).await.map_err(MirrorError::Source)?;
-            let fetched = tiles::decode_bundle(&bundle, width).ok_or(MirrorError::Bundle(index))?;
-            let known = usize::try_from(kept.saturating_sub(index * WIDTH)).unwrap_or(usize::MAX);
-            entries.extend(fetched.into_iter().skip(known));
+            // A slow line carries what is new, not each time the bundle that it is in.
+            let known = u32::try_from(kept.saturating_sub(index * WIDTH)).unwrap_or(u32::MAX);
+            if known >= width {
+                continue;
+            }
+            let bundle = source.bundle(index, width, known).await.map_err(MirrorError::Source)?;
+            let new = tiles::decode_bundle(&bundle, width - known);
+            let whole = || Some(tiles::decode_bundle(&bundle, width)?.split_off(known as usize));
+            entries.extend(new.or_else(whole).ok_or(MirrorError::Bundle(index))?);
         }
         let tree = tree_of(&entries)?;
         let root = tree.root(new.size()).map_err(|e| MirrorError::Damaged(e.to_string()))?;

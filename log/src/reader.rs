@@ -215,17 +215,18 @@ impl LogReader {
         visible.tree.tile(level, index, width).map_err(unavailable)
     }
 
-    /// The first `width` entries of a bundle, encoded.
+    /// The first `width` entries of a bundle without the first `skip` of them, encoded.
     ///
     /// # Errors
     /// `OUT_OF_RANGE`, or `UNAVAILABLE` when an entry is damaged.
-    pub fn bundle(&self, index: u64, width: u32) -> Result<Vec<u8>, Refusal> {
-        if width == 0 || width > tiles::width(self.checkpoint().size(), 0, index) {
+    pub fn bundle(&self, index: u64, width: u32, skip: u32) -> Result<Vec<u8>, Refusal> {
+        if skip >= width || width > tiles::width(self.checkpoint().size(), 0, index) {
             return Err(out_of_range("bundle"));
         }
         let start = index * tiles::WIDTH;
-        let entries =
-            (start..start + u64::from(width)).map(|i| self.leaf(LogIndex(i))).collect::<Result<Vec<_>, _>>()?;
+        let entries = (start + u64::from(skip)..start + u64::from(width))
+            .map(|i| self.leaf(LogIndex(i)))
+            .collect::<Result<Vec<_>, _>>()?;
         tiles::encode_bundle(&entries).ok_or_else(|| unavailable("entry is too long for a bundle"))
     }
 }

@@ -73,8 +73,8 @@ impl LogSource for RemoteLog {
         Ok(within(DEADLINE, self.client.clone().checkpoint(request)).await?.into_inner().checkpoint)
     }
 
-    async fn bundle(&self, index: u64, width: u32) -> Result<Bytes, Status> {
-        let request = wire::EntriesRequest { log: self.log.into(), index, width };
+    async fn bundle(&self, index: u64, width: u32, skip: u32) -> Result<Bytes, Status> {
+        let request = wire::EntriesRequest { log: self.log.into(), index, width, skip };
         Ok(within(DEADLINE, self.client.clone().entries(request)).await?.into_inner().bundle)
     }
 }

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use liaison_log::checkpoint::VerifiedCheckpoint;
 use liaison_proto::{Bytes, failure::chain, ids::Lane};
 
+use tonic::{Code, Status};
+
 use crate::{
     hand_back::{CLOSED_LOG, REPAIR},
     link::Link,
@@ -15,11 +17,17 @@ use crate::{
     store::StoreError,
 };
 
-/// What attempts without a proof may add up to until the officer is told, and what one costs: about five minutes at the
-/// longest pause. A broker that says that its log is under repair has an hour for it, not for ever.
-const PATIENCE: u32 = 720;
-const KEPT_BACK: u32 = 12;
-const UNDER_REPAIR: u32 = 1;
+/// Attempts without a proof until the officer is told: about five minutes at the longest pause. A broker that says that its
+/// log is under repair has about a day, and not for ever.
+const PATIENCE: u32 = 60;
+const PATIENCE_IN_REPAIR: u32 = 17_280;
+
+/// Attempts at one checkpoint that brought no proof.
+#[derive(Default)]
+struct Attempts {
+    kept_back: u32,
+    in_repair: u32,
+}
 
 /// Compares what is kept to be compared, until the store stops.
 ///
@@ -28,7 +36,7 @@ const UNDER_REPAIR: u32 = 1;
 pub async fn run(link: Link) -> Result<(), StoreError> {
     let mut changes = link.store.changes();
     let mut backoff = Backoff::default();
-    let mut kept_back: BTreeMap<Bytes, u32> = BTreeMap::new();
+    let mut attempts: BTreeMap<Bytes, Attempts> = BTreeMap::new();
     loop {
         changes.mark_unchanged();
         let notes: Vec<Bytes> = link.store.state().to_compare.iter().cloned().collect();
@@ -40,20 +48,31 @@ pub async fn run(link: Link) -> Result<(), StoreError> {
         for note in notes {
             match compare(&link, &note).await? {
                 Compared::Done => {
-                    kept_back.remove(&note);
+                    attempts.remove(&note);
                     link.store.write(vec![NodeRecord::Gossip(Gossip { note, compared: true }).into()]).await?;
                     backoff.reset();
                 }
                 // An outage is no proof kept back.
                 Compared::NotNow => {}
-                Compared::NoProof(cost) => {
-                    let before = kept_back.get(&note).copied().unwrap_or_default();
-                    let tried = before.saturating_add(cost);
-                    kept_back.insert(note.clone(), tried);
-                    if before < PATIENCE && tried >= PATIENCE {
+                Compared::KeptBack => {
+                    let made = attempts.entry(note.clone()).or_default();
+                    made.kept_back += 1;
+                    if made.kept_back == PATIENCE {
+                        let size = size_of(&link, &note);
                         let what = format!(
-                            "the broker gives no proof that a counterpart's log of {} entries is this node's",
-                            size_of(&link, &note)
+                            "the broker gives no proof that a counterpart's log of {size} entries is this node's"
+                        );
+                        link.alarm(what, note).await?;
+                    }
+                }
+                Compared::InRepair => {
+                    let made = attempts.entry(note.clone()).or_default();
+                    made.in_repair += 1;
+                    if made.in_repair == PATIENCE_IN_REPAIR {
+                        let size = size_of(&link, &note);
+                        let what = format!(
+                            "the broker has said for a day that its log is under repair, and gives no proof that a \
+                             counterpart's log of {size} entries is this node's"
                         );
                         link.alarm(what, note).await?;
                     }
@@ -72,10 +91,17 @@ fn size_of(link: &Link, note: &Bytes) -> u64 {
 enum Compared {
     /// One way or the other.
     Done,
-    /// The broker answers, and gives no proof; this much of the patience is spent.
-    NoProof(u32),
+    /// The broker answers, and gives no proof.
+    KeptBack,
+    /// The same, while it says that its log is under repair.
+    InRepair,
     /// The broker does not answer.
     NotNow,
+}
+
+/// Whether no answer came at all.
+fn is_silence(status: &Status) -> bool {
+    std::error::Error::source(status).is_some() || matches!(status.code(), Code::DeadlineExceeded | Code::Aborted)
 }
 
 async fn compare(link: &Link, note: &Bytes) -> Result<Compared, StoreError> {
@@ -98,9 +124,9 @@ async fn compare(link: &Link, note: &Bytes) -> Result<Compared, StoreError> {
             link.alarm(what, note.clone()).await?;
             Ok(Compared::Done)
         }
-        Err(ViewError::Link(status)) if std::error::Error::source(&status).is_some() => Ok(Compared::NotNow),
+        Err(ViewError::Link(status)) if is_silence(&status) => Ok(Compared::NotNow),
         // A log that lacks what the counterpart saw proves it once it is whole again; that it lacks it was told.
-        Err(_) if link.health.has(REPAIR) || link.health.has(CLOSED_LOG) => Ok(Compared::NoProof(UNDER_REPAIR)),
-        Err(_) => Ok(Compared::NoProof(KEPT_BACK)),
+        Err(_) if link.health.has(REPAIR) || link.health.has(CLOSED_LOG) => Ok(Compared::InRepair),
+        Err(_) => Ok(Compared::KeptBack),
     }
 }

@@ -54,11 +54,14 @@ async fn publish(link: &Link, vault: &Vault, replica: &DirectoryReplica) -> Resu
     let mut problem = Ok(());
     for (path, bytes) in vault.keystore().unpublished().map_err(|e| chain(&e))? {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let record = wire::DirectoryRecord::decode(bytes.as_slice()).map_err(|_| format!("{name} is no record"))?;
+        // One bad record holds up no other.
+        let Ok(record) = wire::DirectoryRecord::decode(bytes.as_slice()) else {
+            put_aside(link, &path, format!("the record {name} is damaged, and is not published")).await?;
+            continue;
+        };
         let seen_size = replica.directory().size();
         let mut directory = DirectoryClient::new(link.connections.lanes[Lane::Urgent as usize].clone());
         match within(CALL, directory.publish(wire::PublishRequest { record: Some(record.clone()), seen_size })).await {
-            // One bad record holds up no other.
             Ok(_) => problem = problem.and(copied(link, replica, &path, &name).await),
             Err(status) if is_final_refusal(&status) => {
                 let why = refusal_of(&status);
@@ -68,15 +71,20 @@ async fn publish(link: &Link, vault: &Vault, replica: &DirectoryReplica) -> Resu
                     problem = problem.and(Err(format!("the record {name} is signed anew: {why}")));
                     continue;
                 }
-                fs::rename(&path, path.with_extension("refused")).map_err(|e| e.to_string())?;
-                let what = format!("the record {name} is not taken into the directory: {why}");
-                link.alarm(what, bytes.into()).await.map_err(|e| chain(&e))?;
+                put_aside(link, &path, format!("the record {name} is not taken into the directory: {why}")).await?;
             }
             // The broker is not there, or takes nothing now.
             Err(_) => return Err(format!("the record {name} is not published yet")),
         }
     }
     problem
+}
+
+/// A record that will never be published is kept beside the others, and told of.
+async fn put_aside(link: &Link, path: &Path, what: String) -> Result<(), String> {
+    let bytes = fs::read(path).map_err(|e| e.to_string())?;
+    fs::rename(path, path.with_extension("refused")).map_err(|e| e.to_string())?;
+    link.alarm(what, bytes.into()).await.map_err(|e| chain(&e))
 }
 
 /// Whoever ordered an entry is who has it when the broker loses it: it is here before it counts as done.

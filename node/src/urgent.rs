@@ -46,14 +46,21 @@ fn waits(state: &State) -> Vec<(Lane, MessageId)> {
         };
         accepted && core.lane != Lane::Bulk && !taken_back.contains(id) && !core.to.iter().all(|office| has_it(*office))
     });
-    waiting.map(|(id, outgoing)| (outgoing.header.core().lane, *id)).collect()
+    let mut waiting: Vec<_> = waiting.map(|(id, outgoing)| (outgoing.header.core().lane, *id)).collect();
+    // FLASH first.
+    waiting.sort_unstable();
+    waiting
 }
 
 impl Urgent {
     /// Sends again what waits.
     pub async fn send(&mut self, link: &Link) {
         let waiting = waits(&link.store.state());
+        let mut full = None;
         for (lane, id) in waiting {
+            if full == Some(lane) {
+                continue;
+            }
             if self.0.get(&id).is_some_and(|went| went.elapsed() < AGAIN) {
                 continue;
             }
@@ -69,13 +76,13 @@ impl Urgent {
             match answer.err().map(|status| Refusal::from_status(&status)) {
                 // Whoever does not answer is asked again later, not once for each message.
                 Some(None) => return,
-                // The rest would be told the same.
-                Some(Some(refusal)) if refusal.code == RefusalCode::TooMany => return,
+                // The rest of the lane would be told the same.
+                Some(Some(refusal)) if refusal.code == RefusalCode::TooMany => full = Some(lane),
                 Some(Some(refusal)) if refusal.code != RefusalCode::HeldUnproven => {
                     tracing::debug!(message = %id, code = refusal.code.as_str(), "not sent again yet");
                 }
                 None | Some(Some(_)) => {
-                    tracing::warn!(message = %id, "sent again without a proof: the broker has lost its entry");
+                    tracing::warn!(message = %id, "sent again without a proof: the log is closed");
                     self.0.insert(id, Instant::now());
                 }
             }

@@ -4,7 +4,7 @@
 //! Reading order: [`run`] -> [`officers`], [`trouble`] and [`hostile`] (what happens) -> [`oracle`] (what must hold) -> [`world`] ->
 //! [`net`], [`devices`].
 //!
-//! Out of scope: what only the operating system does: signals, local sockets, real files. Key files, the holding journal and
+//! Out of scope: what only the operating system does: signals, local sockets, real files. Key files, the spool of a repair and
 //! attachments are real files here, and lose nothing by a power cut.
 
 use std::{io, path::Path, time::Duration};
@@ -41,7 +41,7 @@ const LOST: &str = "entries are lost that nobody has";
 pub struct Run {
     /// What went wrong, if anything did.
     pub wrong: Option<Wrong>,
-    /// Hash of everything that happened and of the logs' roots.
+    /// Hash of everything that happened, and of the exchange log where it is whole in the end.
     pub fingerprint: String,
     /// What happened, a line each.
     pub trace: Vec<String>,
@@ -80,24 +80,26 @@ async fn story(world: &World, ledger: &Ledger, deeds: &Deeds, dice: &mut Dice) -
     for (office, _) in OFFICES {
         world.start_node(office).await?;
     }
-    let work = officers::work(world, ledger, dice.fork());
-    let trouble = trouble::comes(world, dice.fork());
+    let (work, trouble) = (officers::work(world, ledger, dice.fork()), trouble::comes(world, dice.fork()));
     let hostile = hostile::comes(world, deeds, dice.fork());
-    let watched = async {
-        tokio::select! {
-            done = async { tokio::try_join!(work, trouble, hostile) } => done.map(|_| ()),
-            wrong = oracle::watches(world, ledger) => Err(wrong),
+    let happens = async {
+        tokio::try_join!(work, trouble, hostile)?;
+        trouble::ends(world).await?;
+        if !settles(world, ledger).await? {
+            return Ok(false);
         }
+        oracle::flash_goes_first(world, ledger).await?;
+        settles(world, ledger).await
     };
-    watched.await?;
-    trouble::ends(world).await?;
-    if !settles(world, ledger).await? {
-        world.note(LOST);
-        return loss::judges(world, ledger, deeds).await.map(|()| String::new());
+    let settled = tokio::select! {
+        settled = happens => settled?,
+        wrong = oracle::watches(world, ledger) => return Err(wrong),
+    };
+    if settled {
+        return oracle::judges(world, ledger, deeds).await;
     }
-    oracle::flash_goes_first(world, ledger).await?;
-    settles(world, ledger).await?;
-    oracle::judges(world, ledger, deeds).await
+    world.note(LOST);
+    loss::judges(world, ledger, deeds).await.map(|()| String::new())
 }
 
 /// Whether everything has come to its end; false when the log is closed for what it lost.

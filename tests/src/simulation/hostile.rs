@@ -15,17 +15,18 @@ use std::{
 };
 
 use liaison_link::{dial, net::Dialer, tls::Identity};
-use liaison_log::{leaf::ExchangeLeaf, remote::within};
+use liaison_log::{Hash, checkpoint::CheckpointSigner, leaf::ExchangeLeaf, remote::within};
 use liaison_proto::{
     Bytes, ProtoMessage as _,
     charter::Charter,
+    clock::Clock as _,
     ids::{LogIndex, MessageId},
     refusal::{Refusal, RefusalCode},
     seal::{DecryptionKey, Suite},
     sign::{PayloadType, SigningKey},
     wire::{
-        self, LogName, StatementKind, attachments_client::AttachmentsClient, directory_client::DirectoryClient,
-        directory_record::Record, exchange_client::ExchangeClient, log_client::LogClient, repair_client::RepairClient,
+        self, LogName, StatementKind, directory_client::DirectoryClient, directory_record::Record,
+        exchange_client::ExchangeClient, log_client::LogClient, repair_client::RepairClient,
     },
 };
 use tokio::{
@@ -47,6 +48,21 @@ use crate::{
 const CALL: Duration = Duration::from_secs(20);
 /// More entries than any log has.
 const FAR: u64 = 1 << 40;
+
+// What each kind of try may be told.
+const NOT_ITS_OFFICE: &[RefusalCode] = &[RefusalCode::NotYourOffice];
+const BAD_SIGNATURE: &[RefusalCode] = &[RefusalCode::BadSignature];
+const CHANGED: &[RefusalCode] = &[
+    RefusalCode::BadSignature,
+    RefusalCode::CommitmentMismatch,
+    RefusalCode::MalformedHeader,
+    RefusalCode::MalformedEnvelope,
+];
+const NO_STATEMENT: &[RefusalCode] =
+    &[RefusalCode::BadSignature, RefusalCode::BadStatement, RefusalCode::NotYourOffice, RefusalCode::UnknownMessage];
+const NOT_ITS_ENTRY: &[RefusalCode] = &[RefusalCode::NotPermitted, RefusalCode::OutOfRange];
+const BAD_RECORD: &[RefusalCode] = &[RefusalCode::BadRecord];
+const MALFORMED: &[RefusalCode] = &[RefusalCode::MalformedEnvelope];
 
 /// What the hostile party did.
 #[derive(Debug, Default)]
@@ -135,22 +151,25 @@ impl<'a> Hostile<'a> {
 
     async fn tries(&mut self) -> Result<(), Wrong> {
         let (victim, _) = *self.dice.one(&OFFICES);
-        let (what, end) = match self.dice.roll(18) {
-            0 => ("to speak in another's name", self.submits(self.of_another(victim)).await?),
-            1 => ("to bring what another signed", self.submits(self.stolen.envelope(OFFICES[1].0)).await?),
+        let (what, may_say, end) = match self.dice.roll(18) {
+            0 => ("to speak in another's name", NOT_ITS_OFFICE, self.submits(self.of_another(victim)).await?),
+            1 => (
+                "to bring what another signed",
+                NOT_ITS_OFFICE,
+                self.submits(self.stolen.envelope(OFFICES[1].0)).await?,
+            ),
             2 => {
                 let envelope = self.wrongly_signed(victim);
-                ("a signature by a key of its own making", self.submits(envelope).await?)
+                ("a signature by a key of its own making", BAD_SIGNATURE, self.submits(envelope).await?)
             }
-            3..=5 => ("a changed bit", self.submits_changed(victim).await?),
-            6 => ("a false statement", self.attests(victim).await?),
-            7 => ("a false key for another", self.rewraps(victim).await?),
-            8 => ("to read an entry of others", self.reads_entry().await?),
-            9 => ("to read as an auditor", self.reads_entries().await?),
-            10 => ("a record of another's", self.publishes(victim).await?),
-            11 => ("a checkpoint of its own making", self.presents().await?),
+            3..=5 => ("a changed bit", CHANGED, self.submits_changed(victim).await?),
+            6 | 13 => ("a false statement", NO_STATEMENT, self.attests(victim).await?),
+            7 => ("a false key for another", NO_STATEMENT, self.rewraps(victim).await?),
+            8 => ("to read an entry of others", NOT_ITS_ENTRY, self.reads_entry().await?),
+            9 => ("to read as an auditor", NOT_ITS_ENTRY, self.reads_entries().await?),
+            10 => ("a record of another's", BAD_RECORD, self.publishes(victim).await?),
+            11 => ("a checkpoint of its own making", MALFORMED, self.presents().await?),
             12 => return self.hands_back().await,
-            13 => ("an attachment of others", self.downloads().await?),
             14 => return self.speaks_nonsense().await,
             15 => return self.comes_as_somebody_else().await,
             16 => return self.reads_its_own().await,
@@ -159,11 +178,12 @@ impl<'a> Hostile<'a> {
         match end {
             End::Taken(answer) => Err(format!("promises 9, 12: {HOSTILE} tried {what}, and was answered: {answer}")),
             End::NotNow => Ok(()),
-            End::Refused(code) => {
+            End::Refused(code) if may_say.contains(&code) => {
                 self.deeds.refused.set(self.deeds.refused.get() + 1);
                 self.world.note(format!("{HOSTILE} tries {what}: {code}"));
                 Ok(())
             }
+            End::Refused(code) => Err(format!("promise 12: {HOSTILE} tried {what}, and was told {code}")),
         }
     }
 
@@ -220,7 +240,11 @@ impl<'a> Hostile<'a> {
 
     async fn attests(&mut self, victim: &'static str) -> Result<End, Wrong> {
         let Some((id, index, header_sha256, number)) = self.known(victim) else { return Ok(End::NotNow) };
-        let recipient = if self.dice.once_in(2) { HOSTILE } else { OFFICES[1].0 };
+        let (recipient, key) = match self.dice.roll(3) {
+            0 => (HOSTILE, &self.own.receipt),
+            1 => (OFFICES[1].0, &self.own.receipt),
+            _ => (OFFICES[0].0, &self.stolen.receipt),
+        };
         let statement = Bytes::from(
             wire::Statement {
                 message_id: Bytes::copy_from_slice(id.as_bytes()),
@@ -233,23 +257,32 @@ impl<'a> Hostile<'a> {
             }
             .encode_to_vec(),
         );
-        let signature = Some(self.own.receipt.sign(PayloadType::Delivered, &statement));
+        let signature = Some(key.sign(PayloadType::Delivered, &statement));
         let attested = Some(wire::Attested { statement, signature });
         let request = wire::AttestRequest { kind: StatementKind::Delivered.into(), attested, seen_size: 0 };
         end(within(CALL, ExchangeClient::new(self.channel.clone()).attest(request)).await)
     }
 
     async fn rewraps(&mut self, victim: &'static str) -> Result<End, Wrong> {
-        let Some((id, ..)) = self.known(victim) else { return Ok(End::NotNow) };
+        let Some((id, index, ..)) = self.known(victim) else { return Ok(End::NotNow) };
+        let published = self.own.directory.newest_key(
+            OFFICES[1].0.parse().unwrap(),
+            Suite::XWing,
+            self.world.clocks[HOSTILE].now(),
+            self.own.directory.size(),
+        );
+        let (office, key) =
+            if self.dice.once_in(2) { (HOSTILE, &self.own.signing) } else { (OFFICES[0].0, &self.stolen.signing) };
         let statement = wire::RewrapStatement {
             message_id: Bytes::copy_from_slice(id.as_bytes()),
+            office: office.to_owned(),
+            accepted_index: index.0,
             recipient: OFFICES[1].0.to_owned(),
-            key_sha256: Bytes::copy_from_slice(&[7; 32]),
+            key_sha256: Bytes::copy_from_slice(&published.unwrap().sha256),
             wrap_sha256: Bytes::copy_from_slice(&liaison_proto::sha256(&[b"wrap"])),
-            ..wire::RewrapStatement::default()
         };
         let statement = Bytes::from(statement.encode_to_vec());
-        let signature = Some(self.own.signing.sign(PayloadType::Rewrapped, &statement));
+        let signature = Some(key.sign(PayloadType::Rewrapped, &statement));
         let rewrapped = Some(wire::Rewrapped { statement, signature });
         let request = wire::RewrapRequest { rewrapped, wrap: Bytes::from_static(b"wrap"), seen_size: 0 };
         end(within(CALL, ExchangeClient::new(self.channel.clone()).rewrap(request)).await)
@@ -272,12 +305,16 @@ impl<'a> Hostile<'a> {
     }
 
     async fn reads_entries(&mut self) -> Result<End, Wrong> {
-        let request =
-            wire::EntriesRequest { log: LogName::Exchange.into(), index: 0, width: 1 + self.dice.roll(256) as u32 };
+        let request = wire::EntriesRequest {
+            log: LogName::Exchange.into(),
+            index: 0,
+            width: 1 + self.dice.roll(256) as u32,
+            skip: 0,
+        };
         end(within(CALL, LogClient::new(self.channel.clone()).entries(request)).await)
     }
 
-    /// A key for another's office, signed by its own; or by the stolen one, under its own certificate.
+    /// A key for another's office, signed by its own.
     async fn publishes(&mut self, victim: &str) -> Result<End, Wrong> {
         let (_, public) = DecryptionKey::generate(Suite::XWing, &SeededEntropy::new(self.dice.fork()));
         let key = wire::EncryptionKey {
@@ -296,12 +333,12 @@ impl<'a> Hostile<'a> {
         end(within(CALL, DirectoryClient::new(self.channel.clone()).publish(request)).await)
     }
 
-    /// A note of a log that has many more entries, by its own key: whoever believes it stops the exchange.
+    /// A note of a log that has many more entries, signed by its own key: whoever believes it stops the exchange.
     async fn presents(&mut self) -> Result<End, Wrong> {
-        let origin = &self.charter.exchange_log().origin;
-        let (hash, signature) = ("A".repeat(43) + "=", "A".repeat(91) + "=");
-        let note = format!("{origin}\n{FAR}\n{hash}\n\n\u{2014} {origin} {signature}\n");
-        let request = wire::PresentRequest { directory: Bytes::new(), exchange: note.into() };
+        let origin = self.charter.exchange_log().origin.clone();
+        let signer = CheckpointSigner::new(origin, SigningKey::from_seed(&self.own.signing.seed()));
+        let note = signer.sign(FAR, Hash([7; 32])).map_err(|e| e.to_string())?.note().clone();
+        let request = wire::PresentRequest { directory: Bytes::new(), exchange: note };
         end(within(CALL, RepairClient::new(self.channel.clone()).present(request)).await)
     }
 
@@ -317,17 +354,6 @@ impl<'a> Hostile<'a> {
             Ok(_) => Err(format!("promise 7: the broker takes back an entry of {HOSTILE}'s making")),
             Err(status) => end(Err::<(), _>(status)).map(|_| ()),
         }
-    }
-
-    async fn downloads(&mut self) -> Result<End, Wrong> {
-        let sha256 = Bytes::copy_from_slice(&[self.dice.roll(256) as u8; 32]);
-        let request = wire::DownloadRequest { sha256, offset: self.dice.roll(FAR) };
-        let answer = within(CALL, AttachmentsClient::new(self.channel.clone()).download(request)).await;
-        let first = match answer {
-            Ok(stream) => within(CALL, stream.into_inner().message()).await,
-            Err(status) => Err(status),
-        };
-        end(first)
     }
 
     /// Bytes that mean nothing, with and without TLS.

@@ -3,6 +3,7 @@
 //! meanwhile what cannot wait goes on.
 
 use liaison_proto::{ids::LogIndex, wire::LogName};
+use serde_json::json;
 
 use super::{
     hostile::Deeds,
@@ -34,9 +35,25 @@ pub async fn judges(world: &World, ledger: &Ledger, deeds: &Deeds) -> Result<(),
             }
         }
     }
+    rolled_back_is_told(world).await?;
     oracle::inboxes(world, ledger, deeds, Arrival::Urgent).await?;
     oracle::alarms(world).await?;
     oracle::secrets(world)
+}
+
+/// Every office that had seen more of the log than the broker has is alarmed.
+async fn rolled_back_is_told(world: &World) -> Result<(), Wrong> {
+    let own = world.broker_lacks().iter().filter(|lost| lost.log() == LogName::Exchange).map(|lost| lost.size).max();
+    for (office, _) in OFFICES {
+        let seen = world.looks_into(office, |node| node.view.seen_size()).unwrap_or_default();
+        let alarms = world.asks(office, json!({"op": "alarms"})).await.unwrap_or_default().to_string();
+        if own.is_some_and(|own| own < seen) && !alarms.contains(oracle::ROLLED_BACK) {
+            return Err(format!(
+                "promise 8: {office} has seen {seen} entries, the broker has {own:?}, and nobody is told"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Who could hand back an entry.

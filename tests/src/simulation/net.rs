@@ -224,7 +224,7 @@ impl Carrier {
             let (mut bytes, mut pieces) = (vec![0; UNSENT], 0);
             loop {
                 let now = quality_of(&quality);
-                let most = if now.rate < SLOW { PACKET } else { UNSENT };
+                let most = if now.rate < SLOW && pieces >= HANDSHAKE { PACKET } else { UNSENT };
                 let Ok(read) = from.read(&mut bytes[..most]).await else { break };
                 pieces += 1;
                 if pieces > HANDSHAKE {

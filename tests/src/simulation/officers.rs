@@ -90,6 +90,10 @@ pub async fn calls_behind_a_crowd(
 ) -> Result<(Vec<String>, String), Wrong> {
     let mut ids = Vec::new();
     for n in 0..=40 {
+        if n == 40 {
+            // The crowd is on its way: what can be taken back is held for a while.
+            sleep(world.hold()).await;
+        }
         let (priority, summary) = (if n < 40 { "ROUTINE" } else { "FLASH" }, format!("{SECRET}, in a crowd: no. {n}"));
         ledger.tried.borrow_mut().insert(summary.clone());
         let answer = world.asks(from, notice(&[to], priority, &summary)).await.unwrap_or_default();

@@ -27,9 +27,11 @@ use super::{
 };
 
 /// What the nodes say of a broker that lacks what it has signed.
-const ROLLED_BACK: &str = "the broker was rolled back";
+pub const ROLLED_BACK: &str = "the broker was rolled back";
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(1);
+/// Looks, of half a second, within which a call arrives on a bad line.
+const FLASH_LOOKS: u32 = 120;
 /// States of a message that has arrived, and of one that was taken back before it had.
 const ARRIVED: [&str; 4] = ["DELIVERED", "CANNOT_OPEN", "RETRIEVED", "ACKED"];
 const TAKEN_BACK: [&str; 2] = ["WITHDRAWN", "TAKEN_BACK"];
@@ -134,7 +136,7 @@ fn is_settled(message: &Value, sent: Option<&Sent>) -> bool {
     message["recipients"].as_array().into_iter().flatten().all(|recipient| good(text(recipient, "state")))
 }
 
-/// Waits until every message has come to its end, with every office unlocked.
+/// Waits until every message has come to its end, with every office unlocked, and the log takes new ones.
 pub async fn settles(world: &World, ledger: &Ledger) {
     loop {
         for (office, _) in OFFICES {
@@ -144,7 +146,7 @@ pub async fn settles(world: &World, ledger: &Ledger) {
             }
         }
         sleep(5 * LOOK).await;
-        if unsettled(world, ledger).await.is_empty() {
+        if !world.broker_is_closed() && unsettled(world, ledger).await.is_empty() {
             return;
         }
     }
@@ -226,7 +228,8 @@ pub fn secrets(world: &World) -> Result<(), Wrong> {
     Ok(())
 }
 
-/// Every message in the log is one that its sender's node has, or that the hostile party might send.
+/// Every message in the log is one that its sender's node has, or that the hostile party might send; and every message in an
+/// inbox is in the log.
 async fn nothing_is_forged(world: &World, deeds: &Deeds, replay: &Replay) -> Result<(), Wrong> {
     let mut sent: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for (office, _) in OFFICES {
@@ -237,6 +240,7 @@ async fn nothing_is_forged(world: &World, deeds: &Deeds, replay: &Replay) -> Res
         });
         sent.insert(office, left.map(|message| text(message, "message").to_owned()).collect());
     }
+    let mut logged = BTreeSet::new();
     for leaf in &replay.leaves {
         let Ok(ExchangeLeaf { event: Event::Accepted { header, .. }, .. }) = ExchangeLeaf::parse(leaf) else {
             continue;
@@ -247,8 +251,24 @@ async fn nothing_is_forged(world: &World, deeds: &Deeds, replay: &Replay) -> Res
         if !known {
             return Err(format!("promise 9: the log has {id} of {from}, who did not send it"));
         }
+        logged.insert(id);
+    }
+    for (office, _) in OFFICES {
+        let inbox = list(world, office, "inbox").await.ok_or_else(|| format!("{office} does not answer"))?;
+        if let Some(message) = inbox.iter().find(|message| !logged.contains(text(message, "message"))) {
+            return Err(format!("promise 2: {office} has {message}, which is not in the log"));
+        }
     }
     Ok(())
+}
+
+/// Whether a message is one that its sender's node has, or that the hostile party might send.
+async fn has_sent(world: &World, deeds: &Deeds, from: &str, id: &str) -> bool {
+    if from == HOSTILE {
+        return deeds.sent(id);
+    }
+    let outbox = list(world, from, "outbox").await.unwrap_or_default();
+    outbox.iter().any(|message| text(message, "message") == id)
 }
 
 /// Whether everything must have arrived.
@@ -280,7 +300,8 @@ pub async fn inboxes(world: &World, ledger: &Ledger, deeds: &Deeds, arrival: Arr
                 (Some(written), read) => written == read,
                 // Its sender's node died before it said so.
                 (None, Some(read)) => ledger.was_tried(read),
-                (None, None) => text(&message, "from") != HOSTILE || deeds.sent(&id),
+                // An answer whose sender's node died before it said so; or the hostile party's.
+                (None, None) => has_sent(world, deeds, text(&message, "from"), &id).await,
             };
             if !as_written {
                 return Err(format!("promise 7: {office} reads {summary:?} in {id}, and {written:?} was written"));
@@ -334,14 +355,10 @@ pub async fn flash_goes_first(world: &World, ledger: &Ledger) -> Result<(), Wron
     world.note("a call for help behind a crowd");
     world.net.set_quality(from, Quality::BAD);
     let (crowd, call) = officers::calls_behind_a_crowd(world, ledger, from, to).await?;
-    let state = |outbox: &[Value], id: &str| -> String {
-        let own = outbox.iter().find(|message| text(message, "message") == id);
-        own.map(|own| text(&own["recipients"][0], "state").to_owned()).unwrap_or_default()
-    };
-    loop {
+    for _ in 0..FLASH_LOOKS {
         sleep(LOOK / 2).await;
-        let outbox = list(world, from, "outbox").await.unwrap_or_default();
-        let arrived = |id: &str| ARRIVED.contains(&state(&outbox, id).as_str());
+        let inbox = list(world, to, "inbox").await.unwrap_or_default();
+        let arrived = |id: &str| inbox.iter().any(|message| text(message, "message") == id);
         let before = crowd.iter().filter(|id| arrived(id)).count();
         if arrived(&call) {
             world.note(format!("the call arrived, and {before} of {} before it", crowd.len()));
@@ -353,6 +370,7 @@ pub async fn flash_goes_first(world: &World, ledger: &Ledger) -> Result<(), Wron
             ));
         }
     }
+    Err(format!("promise 5: {call} did not arrive within a minute: {}", missing(world, ledger).await))
 }
 
 /// The auditor's verdict, over the network like an auditor's.

@@ -150,6 +150,12 @@ impl World {
         self.directory.path().join(machine)
     }
 
+    /// How long nodes hold what does not hurry.
+    #[must_use]
+    pub const fn hold(&self) -> Duration {
+        Duration::from_secs(self.hold_seconds)
+    }
+
     /// Simulated time since the beginning.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
@@ -331,6 +337,12 @@ impl World {
     #[must_use]
     pub fn broker_problems(&self) -> Vec<String> {
         self.broker.borrow().as_ref().map_or_else(Vec::new, |broker| broker.status.problems())
+    }
+
+    /// Whether the broker enters nothing new; or does not run.
+    #[must_use]
+    pub fn broker_is_closed(&self) -> bool {
+        self.broker.borrow().as_ref().is_none_or(|broker| broker.repair.is_closed())
     }
 
     /// What the broker says that it lacks.

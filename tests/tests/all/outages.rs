@@ -355,3 +355,21 @@ fn what_may_have_left_is_not_said_to_have_stayed_when_the_clock_goes_back() {
     assert!(world.office(LAO_CAI).sees(&message, &["WITHDRAWN", "RETRIEVED"]));
     nothing_is_wrong(&world);
 }
+
+/// Promise 5, found by simulated worlds: after its office's keys have changed a call needs the new entries of the directory, and
+/// not the bundle that they are in: that takes longer over a slow line than a call may.
+#[test]
+fn promise_5_new_keys_bring_only_themselves_over_a_slow_line() {
+    let (_directory, world, line) = behind_a_slow_line(HEKOU, LAO_CAI);
+    let records = fs::read_dir(world.path("charter/records")).unwrap();
+    let directory: u64 = records.map(|record| record.unwrap().metadata().unwrap().len()).sum();
+    let entries = || world.office(HEKOU).ask(&json!({"op": "status"})).unwrap()["directory_entries"].as_u64();
+    let (known, carried) = (entries(), line.carried());
+    world.office(LAO_CAI).ask(&json!({"op": "rotate-keys"})).unwrap();
+    assert!(eventually(|| entries() > known), "{known:?}");
+    let call = world.office(LAO_CAI).sends(samples::HOTLINE_CALL).unwrap();
+    assert!(world.office(LAO_CAI).sees(&call, &["RETRIEVED"]));
+    let carried = line.carried() - carried;
+    assert!(carried < directory, "{carried} bytes went over the line, and the directory has {directory}");
+    nothing_is_wrong(&world);
+}

@@ -218,7 +218,7 @@ async fn the_log_shows_entries_only_to_whom_it_may() {
     let mut from = ExchangeClient::new(connect(&world, "offices/VN-BLO-LCA"));
     from.submit(submit(forger.envelope(HEKOU))).await.unwrap();
     let entry = wire::EntryRequest { log: wire::LogName::Exchange.into(), index: 0 };
-    let bundle = wire::EntriesRequest { log: wire::LogName::Exchange.into(), index: 0, width: 1 };
+    let bundle = wire::EntriesRequest { log: wire::LogName::Exchange.into(), index: 0, width: 1, skip: 0 };
     for party in [LAO_CAI, HEKOU] {
         let mut log = LogClient::new(connect(&world, &format!("offices/{party}")));
         log.entry(entry).await.unwrap();
@@ -232,6 +232,10 @@ async fn the_log_shows_entries_only_to_whom_it_may() {
     for (index, width) in [(0, 0), (0, 2), (0, u32::MAX), (u64::MAX, 1), (1, 1)] {
         let request = wire::EntriesRequest { index, width, ..bundle };
         assert_eq!(code(auditor.entries(request).await), RefusalCode::OutOfRange, "{index} {width}");
+    }
+    for skip in [1, u32::MAX] {
+        let request = wire::EntriesRequest { skip, ..bundle };
+        assert_eq!(code(auditor.entries(request).await), RefusalCode::OutOfRange, "skip {skip}");
     }
     for (level, index, width) in [(0, 0, 2), (8, 0, 1), (255, 0, 1), (7, u64::MAX, 256), (0, 0, 0)] {
         let request = wire::TileRequest { log: wire::LogName::Exchange.into(), level, index, width };

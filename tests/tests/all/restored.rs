@@ -11,6 +11,7 @@ use liaison_proto::{
     wire::{self, exchange_client::ExchangeClient, repair_client::RepairClient},
 };
 use liaison_tests::{
+    roles::CLOCK_OFFSET,
     samples,
     world::{OFFICES, World, eventually},
 };
@@ -341,6 +342,26 @@ async fn promise_10_a_call_accepted_before_the_loss_is_not_kept_back_by_the_repa
     for office in [LAO_CAI, HEKOU] {
         assert_eq!(missing_numbers(&world, office), json!([]));
     }
+}
+
+/// Promise 1, found by a simulated world: entries that a broker made while its clock was ahead are entered again when its clock
+/// is right, and new ones behind them: no entry's time is before another's.
+#[test]
+fn promise_1_a_restored_broker_goes_on_behind_entries_from_the_future() {
+    let (_directory, mut world) = world_with(&["restored_grace_seconds = 2"], &[LAO_CAI, HEKOU]);
+    for office in [LAO_CAI, HEKOU] {
+        world.office(office).unlocks().unwrap();
+    }
+    back_up(&mut world);
+    world.stop_broker().unwrap();
+    world.environment = vec![(CLOCK_OFFSET.into(), "600000".into())];
+    world.start_broker().unwrap();
+    let lost = world.office(LAO_CAI).sends(samples::ROUTINE).unwrap();
+    assert!(world.office(LAO_CAI).sees(&lost, &["RETRIEVED"]));
+    world.environment.clear();
+    restore(&mut world);
+    let next = world.office(LAO_CAI).sends(samples::ROUTINE).unwrap();
+    assert!(world.office(LAO_CAI).sees(&next, &["RETRIEVED"]), "{}", world.log("broker.log"));
 }
 
 /// A holding journal that a crash left half-made stops no start: nothing in it has a receipt.

@@ -19,6 +19,8 @@ fn every_promise_holds_in_worlds_where_machines_lines_clocks_and_disks_fail() {
     let (held, said) = simulate(&["--seeds", &worlds.to_string(), "--from", &from.to_string()]);
     println!("{said}");
     assert!(held, "{said}");
+    let refused = said.lines().find_map(|line| line.split_once(" hostile tries were refused")?.0.parse::<u32>().ok());
+    assert!(refused.is_some_and(|refused| refused >= worlds), "the hostile office was hardly heard: {said}");
     let lost = said.lines().find_map(|line| line.split_once(" ended with a log that is closed")?.0.parse::<u32>().ok());
     assert!(lost.is_some_and(|lost| lost <= 1 + worlds / 20), "too many logs were closed: {said}");
 }

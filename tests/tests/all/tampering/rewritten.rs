@@ -52,7 +52,7 @@ impl Rewritten {
             fs::write(path, bytes).unwrap();
         };
         write("checkpoint", checkpoint.note());
-        write(&tiles::bundle_path(0, width), &self.0.bundle(0, width).unwrap());
+        write(&tiles::bundle_path(0, width), &self.0.bundle(0, width, 0).unwrap());
         write(&tiles::tile_path(0, 0, width), &self.0.tile(0, 0, width).unwrap());
     }
 
