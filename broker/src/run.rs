@@ -46,15 +46,11 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), StartError
         let (status, repair) = (status.clone(), Arc::clone(&repair));
         async move { status::answer(&status, repair, uid, &request).await.into() }
     }));
+    let stopped = stop_signal().map_err(io_failed("installing signal handlers"))?;
     // Last, and whole: whoever waits for this file finds the broker listening.
     let (new, place) = (config.data.join("address.new"), config.data.join("address"));
     fs::write(&new, &address).and_then(|()| fs::rename(&new, &place)).map_err(io_failed("writing the address file"))?;
     tracing::info!(%address, "listening");
-    let stopped = async {
-        if let Err(error) = stop_signal().await {
-            tracing::error!(%error, "no signal handlers");
-        }
-    };
     let served = broker.serve(listener, stopped).await;
     tasks.shutdown().await;
     served

@@ -39,6 +39,7 @@ pub async fn run(
     std::mem::forget(lock_directory(&config.data).map_err(io_failed("locking the data directory"))?);
     let (office, broker, socket) = (config.office, config.broker, config.socket());
     let mut node = Node::start(config, clock, entropy, dialer, &os_disks()).await?;
+    let stopped = stop_signal().map_err(io_failed("installing signal handlers"))?;
     let socket = local::bind(&socket).map_err(io_failed("opening the local socket"))?;
     let api = Arc::clone(&node.api);
     let mut served = JoinSet::new();
@@ -48,7 +49,7 @@ pub async fn run(
     }));
     tracing::info!(%office, %broker, "running");
     tokio::select! {
-        stopped = stop_signal() => stopped.map_err(io_failed("waiting for signals")),
+        () = stopped => Ok(()),
         error = node.failed() => Err(error),
         _ = served.join_next() => {
             Err(NodeError::Io { what: "the local socket ended".into(), source: std::io::ErrorKind::Other.into() })

@@ -82,5 +82,8 @@ fn tell(arguments: &Arguments) -> io::Result<bool> {
 
 fn wait_for_interrupt() -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(liaison_link::process::stop_signal())
+    runtime.block_on(async {
+        liaison_link::process::stop_signal()?.await;
+        Ok(())
+    })
 }

@@ -136,16 +136,22 @@ pub fn init_logs(filter: &str, format: LogFormat) {
     };
 }
 
-/// Completes at SIGTERM or SIGINT.
+/// Installs the handlers of SIGTERM and SIGINT now; completes at either. Who says that a process runs has called it before:
+/// a signal in between would kill.
 ///
 /// # Errors
 /// When the handlers cannot be installed.
-pub async fn stop_signal() -> io::Result<()> {
+///
+/// # Panics
+/// Outside a runtime.
+pub fn stop_signal() -> io::Result<impl Future<Output = ()> + Send> {
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = term.recv() => Ok(()),
-        _ = int.recv() => Ok(()),
-    }
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    })
 }
 
 /// Builds a data directory beside its place and moves it there whole: an init that fails or is cut short leaves nothing
