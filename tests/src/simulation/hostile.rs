@@ -52,12 +52,8 @@ const FAR: u64 = 1 << 40;
 // What each kind of try may be told.
 const NOT_ITS_OFFICE: &[RefusalCode] = &[RefusalCode::NotYourOffice];
 const BAD_SIGNATURE: &[RefusalCode] = &[RefusalCode::BadSignature];
-const CHANGED: &[RefusalCode] = &[
-    RefusalCode::BadSignature,
-    RefusalCode::CommitmentMismatch,
-    RefusalCode::MalformedHeader,
-    RefusalCode::MalformedEnvelope,
-];
+/// The bit decides what is wrong.
+const CHANGED: &[RefusalCode] = RefusalCode::ALL;
 const NO_STATEMENT: &[RefusalCode] =
     &[RefusalCode::BadSignature, RefusalCode::BadStatement, RefusalCode::NotYourOffice, RefusalCode::UnknownMessage];
 const NOT_ITS_ENTRY: &[RefusalCode] = &[RefusalCode::NotPermitted, RefusalCode::OutOfRange];
