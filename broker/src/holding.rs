@@ -13,7 +13,7 @@ use std::{
 };
 
 use liaison_log::{
-    disk::{Disk, replace_file},
+    disk::{Disk, read_file, replace_file},
     journal::{Journal as _, Position, file::SegmentedJournal},
 };
 use liaison_proto::{
@@ -61,8 +61,6 @@ struct Inner {
     ended: Option<u64>,
     /// How many of them were entered, or refused, since the log is whole.
     settled: usize,
-    /// A write failed: nothing is held any more by this process.
-    failed: bool,
 }
 
 /// The holding journal.
@@ -151,9 +149,7 @@ impl Holding {
                 tracing::error!(%error, "the holding journal cannot be read; it is put aside");
                 remove(disk.as_ref(), ASIDE)?;
                 for name in files(disk.as_ref(), JOURNAL)? {
-                    let file = disk.open(&format!("{JOURNAL}/{name}"))?;
-                    let mut bytes = vec![0; usize::try_from(file.size()?).map_err(io::Error::other)?];
-                    file.read_at(&mut bytes, 0)?;
+                    let bytes = read_file(disk.as_ref(), &format!("{JOURNAL}/{name}"), u64::MAX)?;
                     replace_file(disk.as_ref(), &format!("{ASIDE}/{name}"), &bytes)?;
                 }
                 remove(disk.as_ref(), JOURNAL)?;
@@ -186,7 +182,7 @@ impl Holding {
             let detail = "a message with this id and another header is held";
             return Some(if same { told() } else { Refusal::new(RefusalCode::DuplicateId, detail) });
         }
-        if inner.failed {
+        if *self.failed.borrow() {
             return Some(unwritable("an earlier write failed"));
         }
         if inner.held.len() >= MOST
@@ -196,8 +192,9 @@ impl Holding {
             return Some(Refusal::new(RefusalCode::TooMany, "too much is held while the log is repaired").after(AGAIN));
         }
         let written = self.write(&mut inner, envelope, seen_size);
-        inner.failed = written.is_err();
-        self.failed.send_replace(inner.failed);
+        if written.is_err() {
+            self.failed.send_replace(true);
+        }
         Some(written.map_or_else(unwritable, |()| told()))
     }
 

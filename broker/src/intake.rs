@@ -186,14 +186,14 @@ impl Intake {
             Err(refusal) => return self.refused(office, refusal.into()),
         };
         let (seen, lane) = (self.check_seen(seen_size), unverified.header().core().lane);
-        let unproven = !self.gate.is_open() && lane != Lane::Bulk;
+        let cannot_wait = !self.gate.is_open() && lane != Lane::Bulk;
         let known = seen.is_ok().then(|| self.known(office, &unverified)).flatten();
         // While nothing is delivered with a proof, what cannot wait goes without, also when it was accepted before.
-        let goes = unproven && self.may_go_unproven(&unverified);
-        if !goes && let Some(receipt) = known {
+        let unproven = cannot_wait && self.may_go_unproven(&unverified);
+        if !unproven && let Some(receipt) = known {
             return Taken(Answer::Known(receipt));
         }
-        if unproven && !goes {
+        if cannot_wait && !unproven {
             return self.refused(office, repairing().into());
         }
         if let Err(refusal) = seen

@@ -54,25 +54,18 @@ pub async fn run(link: Link) -> Result<(), StoreError> {
                 }
                 // An outage is no proof kept back.
                 Compared::NotNow => {}
-                Compared::KeptBack => {
+                Compared::NoProof { in_repair } => {
                     let made = attempts.entry(note.clone()).or_default();
-                    made.kept_back += 1;
-                    if made.kept_back == PATIENCE {
+                    let (made, patience, says) = if in_repair {
+                        (&mut made.in_repair, PATIENCE_IN_REPAIR, "says for a day that its log is under repair, and ")
+                    } else {
+                        (&mut made.kept_back, PATIENCE, "")
+                    };
+                    *made += 1;
+                    if *made == patience {
                         let size = size_of(&link, &note);
                         let what = format!(
-                            "the broker gives no proof that a counterpart's log of {size} entries is this node's"
-                        );
-                        link.alarm(what, note).await?;
-                    }
-                }
-                Compared::InRepair => {
-                    let made = attempts.entry(note.clone()).or_default();
-                    made.in_repair += 1;
-                    if made.in_repair == PATIENCE_IN_REPAIR {
-                        let size = size_of(&link, &note);
-                        let what = format!(
-                            "the broker has said for a day that its log is under repair, and gives no proof that a \
-                             counterpart's log of {size} entries is this node's"
+                            "the broker {says}gives no proof that a counterpart's log of {size} entries is this node's"
                         );
                         link.alarm(what, note).await?;
                     }
@@ -91,10 +84,8 @@ fn size_of(link: &Link, note: &Bytes) -> u64 {
 enum Compared {
     /// One way or the other.
     Done,
-    /// The broker answers, and gives no proof.
-    KeptBack,
-    /// The same, while it says that its log is under repair.
-    InRepair,
+    /// The broker answers, and gives no proof; it may say that its log is under repair.
+    NoProof { in_repair: bool },
     /// The broker does not answer.
     NotNow,
 }
@@ -126,7 +117,7 @@ async fn compare(link: &Link, note: &Bytes) -> Result<Compared, StoreError> {
         }
         Err(ViewError::Link(status)) if is_silence(&status) => Ok(Compared::NotNow),
         // A log that lacks what the counterpart saw proves it once it is whole again; that it lacks it was told.
-        Err(_) if link.health.has(REPAIR) || link.health.has(CLOSED_LOG) => Ok(Compared::InRepair),
-        Err(_) => Ok(Compared::KeptBack),
+        Err(_) if link.health.has(REPAIR) || link.health.has(CLOSED_LOG) => Ok(Compared::NoProof { in_repair: true }),
+        Err(_) => Ok(Compared::NoProof { in_repair: false }),
     }
 }

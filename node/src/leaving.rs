@@ -60,6 +60,13 @@ impl Leaving {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).taken_back.contains(&id)
     }
 
+    /// Whether any of these messages was kept from leaving.
+    #[must_use]
+    pub fn keeps_one(&self, mut of: impl Iterator<Item = MessageId>) -> bool {
+        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        !inner.taken_back.is_empty() && of.any(|id| inner.taken_back.contains(&id))
+    }
+
     /// What was answered need not be remembered: its state says it.
     pub fn answered(&self, id: MessageId) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).left.remove(&id);

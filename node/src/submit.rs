@@ -161,8 +161,8 @@ impl Submitter {
             let ends = holds.filter_map(|(_, _, id)| Some(state.outgoing.get(id)?.not_before)).filter(|end| *end > now);
             let end = ends.min().map_or(60_000, |end| end.since(now).clamp(1, 60_000));
             // One that is kept from leaving may leave after all, and nothing would say so.
-            let kept = |(_, _, id): &(Lane, u64, MessageId)| self.link.leaving.is_taken_back(*id);
-            let kept = state.to_submit.iter().filter(|(lane, ..)| *lane == self.lane).any(kept);
+            let own = state.to_submit.iter().filter(|(lane, ..)| *lane == self.lane).map(|(_, _, id)| *id);
+            let kept = self.link.leaving.keeps_one(own);
             if self.held.is_empty() && !kept { end } else { end.min(HELD_LOOK_MS) }
         };
         tokio::select! {

@@ -58,10 +58,7 @@ impl Urgent {
         let waiting = waits(&link.store.state());
         let mut full = None;
         for (lane, id) in waiting {
-            if full == Some(lane) {
-                continue;
-            }
-            if self.0.get(&id).is_some_and(|went| went.elapsed() < AGAIN) {
+            if full == Some(lane) || self.0.get(&id).is_some_and(|went| went.elapsed() < AGAIN) {
                 continue;
             }
             let envelope = {

@@ -35,6 +35,12 @@ pub struct Sent {
     pub taken_back: bool,
 }
 
+impl Sent {
+    const fn new(from: &'static str, to: Vec<String>, summary: Option<String>, cannot_wait: bool) -> Self {
+        Self { from, to, summary, cannot_wait, never_left: false, taken_back: false }
+    }
+}
+
 /// What was promised.
 #[derive(Debug, Default)]
 pub struct Ledger {
@@ -98,17 +104,7 @@ pub async fn calls_behind_a_crowd(
         ledger.tried.borrow_mut().insert(summary.clone());
         let answer = world.asks(from, notice(&[to], priority, &summary)).await.unwrap_or_default();
         let id = answer["message"].as_str().ok_or_else(|| format!("{from} does not take a message: {answer}"))?;
-        ledger.note(
-            id,
-            Sent {
-                from,
-                to: vec![to.to_owned()],
-                summary: Some(summary),
-                cannot_wait: priority != "ROUTINE",
-                taken_back: false,
-                never_left: false,
-            },
-        );
+        ledger.note(id, Sent::new(from, vec![to.to_owned()], Some(summary), priority != "ROUTINE"));
         ids.push(id.to_owned());
     }
     let call = ids.pop().unwrap_or_default();
@@ -189,17 +185,7 @@ impl Officer<'_> {
         let id = answer["message"].as_str().ok_or_else(|| format!("no id: {answer}"))?;
         self.world.note(format!("{} sends {priority} {id} to {others:?}", self.office));
         let to = others.into_iter().map(str::to_owned).collect();
-        self.ledger.note(
-            id,
-            Sent {
-                from: self.office,
-                to,
-                summary: Some(summary),
-                cannot_wait: priority != "ROUTINE",
-                taken_back: false,
-                never_left: false,
-            },
-        );
+        self.ledger.note(id, Sent::new(self.office, to, Some(summary), priority != "ROUTINE"));
         Ok(())
     }
 
@@ -218,10 +204,7 @@ impl Officer<'_> {
         let id = answer["message"].as_str().ok_or_else(|| format!("no id: {answer}"))?;
         self.world.note(format!("{} acknowledges {} by {id}", self.office, message["message"]));
         let to = vec![message["from"].as_str().unwrap_or_default().to_owned()];
-        self.ledger.note(
-            id,
-            Sent { from: self.office, to, summary: None, cannot_wait: false, taken_back: false, never_left: false },
-        );
+        self.ledger.note(id, Sent::new(self.office, to, None, false));
         Ok(())
     }
 
@@ -249,10 +232,7 @@ impl Officer<'_> {
         }
         if let Some(taken_back_by) = answer["message"].as_str().filter(|by| *by != id) {
             let to = self.ledger.sent.borrow().get(&id).map(|sent| sent.to.clone()).unwrap_or_default();
-            self.ledger.note(
-                taken_back_by,
-                Sent { from: self.office, to, summary: None, cannot_wait: false, taken_back: false, never_left: false },
-            );
+            self.ledger.note(taken_back_by, Sent::new(self.office, to, None, false));
         }
         Ok(())
     }

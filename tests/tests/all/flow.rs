@@ -28,7 +28,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::support::{Forger, alarms, charter, code, connect, copy_directory, missing_numbers, world};
+use crate::support::{Forger, alarms, charter, code, connect, copy_directory, missing_numbers, world, world_holding};
 
 const LAO_CAI: &str = "VN-BLO-LCA";
 const HEKOU: &str = "CN-BLO-HKO";
@@ -163,15 +163,7 @@ async fn a_message_to_several_offices_is_accepted_for_all_or_for_none() {
 /// acknowledgements do not wait.
 #[test]
 fn a_message_can_be_taken_back_before_it_leaves_and_flash_does_not_wait() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut world = World::create(directory.path(), std::path::Path::new(env!("CARGO_BIN_EXE_demo"))).unwrap();
-    world.hold_seconds = 5;
-    world.start_broker().unwrap();
-    for office in [LAO_CAI, HEKOU] {
-        world.create_node(office).unwrap();
-        world.start_node(office).unwrap();
-        world.office(office).unlocks().unwrap();
-    }
+    let (_directory, world) = world_holding(5, &[LAO_CAI, HEKOU]);
     let lao_cai = world.office(LAO_CAI);
     let wrong = lao_cai.sends(samples::ROUTINE).unwrap();
     let kept = lao_cai.sends(samples::ROUTINE).unwrap();

@@ -22,7 +22,7 @@ use liaison_tests::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{from_environment, world};
+use crate::support::{from_environment, world, world_holding};
 
 const LAO_CAI: &str = "VN-BLO-LCA";
 const HEKOU: &str = "CN-BLO-HKO";
@@ -329,15 +329,7 @@ fn promise_10_a_broker_starts_without_metrics_and_without_revocation_lists() {
 /// "taken back before it left", and was in its recipient's inbox all the same.
 #[test]
 fn what_may_have_left_is_not_said_to_have_stayed_when_the_clock_goes_back() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut world = World::create(directory.path(), Path::new(env!("CARGO_BIN_EXE_demo"))).unwrap();
-    world.hold_seconds = 2;
-    world.start_broker().unwrap();
-    for office in [LAO_CAI, HEKOU] {
-        world.create_node(office).unwrap();
-        world.start_node(office).unwrap();
-        world.office(office).unlocks().unwrap();
-    }
+    let (_directory, mut world) = world_holding(2, &[LAO_CAI, HEKOU]);
     world.kill_broker().unwrap();
     let message = world.office(LAO_CAI).sends(samples::ROUTINE).unwrap();
     thread::sleep(Duration::from_secs(3));

@@ -27,6 +27,18 @@ pub(crate) fn world_with(broker_keys: &[&str], offices: &[&str]) -> (TempDir, Wo
     (directory, world)
 }
 
+/// A world of unlocked offices whose nodes hold what does not hurry for so many seconds.
+pub(crate) fn world_holding(seconds: u32, offices: &[&str]) -> (TempDir, World) {
+    let (directory, mut world) = world(&[]);
+    world.hold_seconds = seconds;
+    for office in offices {
+        world.create_node(office).unwrap();
+        world.start_node(office).unwrap();
+        world.office(office).unlocks().unwrap();
+    }
+    (directory, world)
+}
+
 /// A world in a directory that is the caller's.
 pub(crate) fn world_in(directory: &Path, offices: &[&str]) -> World {
     make_world(directory, &[], offices)

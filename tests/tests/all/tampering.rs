@@ -28,7 +28,7 @@ use serde_json::{Value, json};
 
 mod rewritten;
 
-use crate::support::{Forger, charter, connect, copy_directory, world};
+use crate::support::{Forger, charter, connect, copy_directory, world, world_holding};
 
 const LAO_CAI: &str = "VN-BLO-LCA";
 const HEKOU: &str = "CN-BLO-HKO";
@@ -403,15 +403,7 @@ fn the_auditor_finds_a_delivery_that_the_recipient_never_stated() {
 /// is told that the log speaks of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn promise_6_what_never_left_and_is_in_the_log_all_the_same_is_told() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut world = World::create(directory.path(), Path::new(env!("CARGO_BIN_EXE_demo"))).unwrap();
-    world.hold_seconds = 60;
-    world.start_broker().unwrap();
-    for office in [LAO_CAI, HEKOU] {
-        world.create_node(office).unwrap();
-        world.start_node(office).unwrap();
-        world.office(office).unlocks().unwrap();
-    }
+    let (_directory, world) = world_holding(60, &[LAO_CAI, HEKOU]);
     let lao_cai = world.office(LAO_CAI);
     let message = lao_cai.sends(samples::ROUTINE).unwrap();
     let request = json!({"op": "take-back", "message": message, "kind": "WITHDRAW", "reason": "DUPLICATE"});
