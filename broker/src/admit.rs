@@ -1,12 +1,13 @@
 //! Admission: what may enter the log, or a coded refusal that says why not. Nothing else makes an [`Admitted`].
 
 use liaison_log::leaf::{RewrapStatement, Statement, payload_type};
+use liaison_policy::Question;
 use liaison_proto::{
     Bytes,
     clock::{DAY_MS, UnixMillis},
     directory::Directory,
     envelope::{SignedEnvelope, UnverifiedEnvelope},
-    header::Header,
+    header::{Core, Header},
     ids::OfficeId,
     limits,
     refusal::{Refusal, RefusalCode},
@@ -156,11 +157,24 @@ fn judge(envelope: &SignedEnvelope, directory: &Directory, now: UnixMillis) -> R
             Some(_) => {}
         }
     }
+    check_agreements(core, directory)?;
     let age = check_age(envelope, now)?;
     if age.abs() > limits::CLOCK_SKEW_MS {
         marks.push(Mark::ClockSkew);
     }
     Ok(Judgement { directory_size: directory.size(), marks })
+}
+
+/// For every recipient by itself.
+fn check_agreements(core: &Core, directory: &Directory) -> Result<(), Refusal> {
+    let Some(agreements) = liaison_policy::in_force(directory, directory.size()) else { return Ok(()) };
+    for question in Question::of(core) {
+        let decision = agreements.decide(&question);
+        if !decision.is_allowed() {
+            return refuse(RefusalCode::NotAgreed, format!("to {}: {decision}", question.to));
+        }
+    }
+    Ok(())
 }
 
 /// The age of a message at `now`, milliseconds.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use liaison_log::commit::{ApplyError, BrokenRule, Logged, Moment, Sequenced, Sequencer};
+use liaison_policy::Agreement;
 use liaison_proto::{
     Bytes, ProtoMessage as _,
     charter::Charter,
@@ -114,6 +115,12 @@ impl Sequencer for DirectorySequencer {
         }
         // On a copy: the state changes when the leaf is applied. Records are few.
         if let Err(error) = self.pending.clone().apply(&record, at.time) {
+            return Sequenced::Refused(Refusal::new(RefusalCode::BadRecord, error.to_string()));
+        }
+        // Only what its countries have signed is worth compiling.
+        if let Some(Record::Policy(policy)) = &record.record
+            && let Err(error) = Agreement::parse(&String::from_utf8_lossy(&policy.policy))
+        {
             return Sequenced::Refused(Refusal::new(RefusalCode::BadRecord, error.to_string()));
         }
         let leaf = wire::DirectoryLeaf { version: 1, time_ms: at.time.0, record: Some(record) }.encode_to_vec();

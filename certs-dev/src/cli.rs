@@ -14,7 +14,7 @@ use liaison_proto::{
 };
 
 use crate::{
-    CertsError,
+    CertsError, agreements,
     members::Members,
     renewal::sign_office,
     roles,
@@ -49,6 +49,21 @@ enum Command {
         #[arg(long, value_delimiter = ',')]
         absent: Vec<Country>,
     },
+    /// Signs every agreement of a directory (*.cedar) with the authorities that it names, for a broker that is to be created.
+    SignAgreements {
+        /// The directory.
+        #[arg(long)]
+        policies: PathBuf,
+    },
+    /// Signs one agreement with the authorities that it names.
+    SignAgreement {
+        /// The agreement.
+        #[arg(long)]
+        policy: PathBuf,
+        /// File to write, for `liaison publish`.
+        #[arg(long)]
+        output: PathBuf,
+    },
     /// Signs an office's next record, as `liaison renew-office-keys` wrote it, with a country's authority key.
     SignOffice {
         /// The country's authority key.
@@ -72,6 +87,19 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match arguments.command {
         None => make(&arguments.out),
+        Some(Command::SignAgreements { policies }) => match agreements::sign_all(&arguments.out, &policies) {
+            Ok(count) => {
+                println!("signed {count} agreements");
+                ExitCode::SUCCESS
+            }
+            Err(error) => failed(&error),
+        },
+        Some(Command::SignAgreement { policy, output }) => {
+            match agreements::sign_one(&arguments.out, &policy, &output) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => failed(&error),
+            }
+        }
         Some(Command::SignOffice { authority, request, output }) => match sign_office(&authority, &request, &output) {
             Ok(office) => {
                 println!("signed the next record of {office}");

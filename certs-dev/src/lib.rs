@@ -7,6 +7,7 @@
 //! - Private files have mode 0600 and are never overwritten; the output directory must not exist.
 //! - Every country's CA is name-constrained to its own subtree; bad certificates are in `bad/` only.
 
+pub mod agreements;
 pub mod authority;
 pub mod bad;
 pub mod cli;

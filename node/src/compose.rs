@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use liaison_casework::{
+    act,
     case_file::CaseFile,
     content::{Attachment, Content, Gossip},
     statistics,
+    thread::event::Event,
 };
+use liaison_policy::Question;
 use liaison_proto::{
     Bytes, ProtoMessage as _,
     clock::{Clock, UnixMillis},
@@ -82,6 +85,33 @@ pub(crate) struct Statistics {
 }
 
 impl Draft {
+    /// What it does in its thread.
+    #[must_use]
+    pub(crate) fn event(&self, case: &CaseFile) -> Event {
+        Event {
+            id: self.message_id,
+            from: self.from,
+            to: self.to.clone(),
+            kind: case.kind,
+            step: case.step,
+            in_reply_to: case.in_reply_to,
+            entry: None,
+            created_at: self.created_at,
+            due_at: case.due_at,
+            retain_until: case.retain_until,
+            priority: case.priority,
+            handling: case.handling,
+            tlp: case.tlp,
+            act: Some(act::act(case.kind, &case.content)),
+            declares_too_little: false,
+        }
+    }
+
+    /// What agreements are asked about it: once for each recipient.
+    pub(crate) fn questions(&self, case: &CaseFile) -> impl Iterator<Item = Question> {
+        Question::of_case(case, self.from, self.created_at)
+    }
+
     /// The message's id.
     #[must_use]
     pub const fn message_id(&self) -> MessageId {

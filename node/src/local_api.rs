@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use liaison_casework::validate::Problem;
+use liaison_casework::{labels::Language, validate::Problem};
 use liaison_link::local::{PeerUid, Reply, RequestBody};
 use liaison_log::{disk::Disk, work};
 use liaison_proto::{
@@ -31,9 +31,11 @@ use crate::{
     view,
 };
 
+mod agreements;
 mod keys;
 mod reading;
 mod sending;
+mod threads;
 
 use sending::AttachedFile;
 
@@ -86,6 +88,25 @@ enum Request {
     },
     Show {
         message: String,
+        #[serde(default)]
+        language: Language,
+    },
+    /// What the agreements say of a case file.
+    Explain {
+        file: String,
+    },
+    /// Where the thread of a message stands.
+    Thread {
+        message: String,
+        #[serde(default)]
+        language: Language,
+    },
+    /// The newest threads, and what each expects.
+    Threads {
+        #[serde(default = "default_limit")]
+        limit: usize,
+        #[serde(default)]
+        language: Language,
     },
     Receipt {
         message: String,
@@ -255,7 +276,10 @@ impl LocalApi {
                 messages.sort_by_key(|outgoing| outgoing.order);
                 Ok(newest(&messages, limit, |message| view::outgoing(&state, message)))
             }
-            Request::Show { message } => self.show(uid, find(&message)?),
+            Request::Show { message, language } => self.show(uid, find(&message)?, language),
+            Request::Explain { file } => self.explain(&file),
+            Request::Thread { message, language } => self.thread(uid, find(&message)?, language),
+            Request::Threads { limit, language } => self.threads(uid, limit.min(MOST), language),
             Request::Receipt { message } => self.receipt(find(&message)?),
             Request::AlarmsSeen { up_to_ms } => {
                 let officer = self.vault.officer(uid)?.officer_id.clone();

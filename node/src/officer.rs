@@ -6,3 +6,5 @@ pub mod cli;
 mod keys;
 pub mod output;
 pub mod passphrase;
+mod policy;
+mod threads;

@@ -279,6 +279,8 @@ pub struct State {
     pub unproven: BTreeMap<MessageId, UnprovenIncoming>,
     /// Message -> messages that answer it, both ways.
     pub replies: HashMap<MessageId, Vec<MessageId>>,
+    /// Thread -> its messages that are or were here, in no order.
+    pub threads: BTreeMap<MessageId, BTreeSet<MessageId>>,
     /// To be submitted, in order, per lane.
     pub to_submit: BTreeSet<(Lane, u64, MessageId)>,
     /// Statements to be sent, per lane in order of arrival: accepted index, kind, message.
@@ -336,6 +338,24 @@ impl State {
     pub fn received(&self, id: MessageId) -> Option<&Header> {
         let incoming = self.incoming.get(&id).map(|incoming| &incoming.header);
         incoming.or_else(|| self.unproven.get(&id).map(|unproven| &unproven.header))
+    }
+
+    /// Header of a message of this office, received or sent, that counts: not of one that never left.
+    #[must_use]
+    pub fn header(&self, id: MessageId) -> Option<&Header> {
+        let left =
+            |outgoing: &&Outgoing| !matches!(outgoing.submission, Submission::Cancelled | Submission::Refused { .. });
+        self.received(id).or_else(|| self.outgoing.get(&id).filter(left).map(|outgoing| &outgoing.header))
+    }
+
+    /// The ACCEPTED entry of a message; none before it has one.
+    #[must_use]
+    pub fn entry_of(&self, id: MessageId) -> Option<LogIndex> {
+        let received = self.incoming.get(&id).map(|incoming| incoming.index);
+        received.or_else(|| match self.outgoing.get(&id)?.submission {
+            Submission::Receipted { index, .. } => Some(index),
+            _ => None,
+        })
     }
 
     /// Alarms that no officer has seen.

@@ -12,6 +12,7 @@
 //! - Parsed types ([`envelope::SignedEnvelope`], [`ids::OfficeId`], ...) exist only for input within [`limits`].
 //! - Types that hold what an officer wrote print as redacted.
 
+pub mod agreement;
 pub mod charter;
 pub mod clock;
 pub mod directory;

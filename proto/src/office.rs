@@ -51,9 +51,6 @@ pub enum RecordError {
     /// Its time is before the entry before it.
     #[error("record's time is before the record before it")]
     TimeWentBack,
-    /// Of a kind that this version does not take.
-    #[error("record is of a kind that this version does not take")]
-    Unsupported,
     /// The directory must begin with the charter.
     #[error("directory does not begin with the charter")]
     NoCharter,

@@ -100,6 +100,12 @@ refusals! {
     OutOfRange = "OUT_OF_RANGE", OutOfRange, false, "ask within the size of a checkpoint you hold";
     /// A record for the directory log does not verify.
     BadRecord = "BAD_RECORD", FailedPrecondition, false, "have the record signed by the authority or office it needs";
+    /// The message does not fit where its thread stands.
+    OutOfStep = "OUT_OF_STEP", FailedPrecondition, false, "look at the thread; the detail says what comes first";
+    /// No agreement permits it, or one forbids it.
+    NotAgreed = "NOT_AGREED", PermissionDenied, false, "look with liaison policy explain: another legal basis or better protection may do";
+    /// A new recipient of what its originator has not allowed to be passed on, or a wider TLP.
+    OnwardNotGranted = "ONWARD_NOT_GRANTED", PermissionDenied, false, "ask the originator with ONWARD_REQUEST; keep the TLP";
     /// The broker's log is under repair: a message that cannot wait is on its way without a receipt.
     HeldUnproven = "HELD_UNPROVEN", Unavailable, true, "submit the same bytes again: the receipt follows when the log is whole";
     /// The broker lacks entries that its log once had, and enters nothing before it has them again.

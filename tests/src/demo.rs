@@ -7,10 +7,10 @@ use std::{
     process::ExitCode,
 };
 
-use clap::Parser;
+use clap::{Parser, builder::PossibleValuesParser};
 use serde_json::{Value, json};
 
-use crate::world::World;
+use crate::{scenarios, world::World};
 
 mod region;
 mod story;
@@ -22,9 +22,12 @@ pub use telling::Teller;
 #[derive(Debug, Parser)]
 #[command(name = "demo", version, after_help = "Exit codes: 0 every step held, 1 one did not, 2 wrong usage.")]
 struct Arguments {
-    /// Ends after the story, with exit code 0 only if every step held.
+    /// Ends after the story (a case always does), with exit code 0 only if every step held.
     #[arg(long)]
     once: bool,
+    /// Tells a case instead: child-return, alert, onward, resubmission, policy, translation, recall.
+    #[arg(long, value_parser = PossibleValuesParser::new(scenarios::ALL.map(|(name, ..)| name)))]
+    scenario: Option<String>,
     /// For machines: one JSON object at the end; implies --once.
     #[arg(long)]
     json: bool,
@@ -61,8 +64,12 @@ fn tell(arguments: &Arguments) -> io::Result<bool> {
         return Err(io::Error::other(format!("{} is not empty", directory.display())));
     }
     let mut teller = Teller::new(arguments.json, io::stdout().is_terminal());
-    let mut world = World::create(&directory, &std::env::current_exe()?)?;
-    let told = story::tell(&mut world, &mut teller);
+    let mut world = World::create_under(&directory, &std::env::current_exe()?, Some(&scenarios::agreements()))?;
+    let scenario = arguments.scenario.as_deref().and_then(scenarios::find);
+    let told = match scenario {
+        Some((offices, tell)) => scenarios::run(offices, tell, &mut world, &mut teller),
+        None => story::tell(&mut world, &mut teller),
+    };
     let held = told.is_ok() && teller.held();
     if arguments.json {
         let error = told.err().map_or(Value::Null, |e| json!(e.to_string()));
@@ -71,7 +78,7 @@ fn tell(arguments: &Arguments) -> io::Result<bool> {
     }
     told?;
     teller.print_end(held);
-    if arguments.once {
+    if arguments.once || scenario.is_some() {
         teller.print_after(&world, arguments.dir.is_some());
         return Ok(held);
     }

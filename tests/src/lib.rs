@@ -11,6 +11,7 @@ pub mod dice;
 pub mod forger;
 pub mod line;
 pub mod roles;
+pub mod scenarios;
 pub mod simulation;
 pub mod world;
 

@@ -16,8 +16,10 @@ use serde_json::{Value, json};
 
 use crate::roles::{END_WITH_PARENT, ROLE};
 
+mod backup;
 mod process;
 
+pub use backup::copy_directory;
 pub use process::Process;
 
 /// How long something that must happen may take on a machine that is busy building.
@@ -40,24 +42,6 @@ pub const OFFICES: [(&str, &str); 11] = [
     ("TH-CCP-BKK", "somsri.jai"),
     ("TH-BLO-ARN", "anong.sri"),
 ];
-
-/// Copies a directory as a backup would: other files with the same contents.
-///
-/// # Errors
-/// When it cannot be read or written.
-pub fn copy_directory(from: &Path, to: &Path) -> io::Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let (kind, place) = (entry.file_type()?, to.join(entry.file_name()));
-        if kind.is_dir() {
-            copy_directory(&entry.path(), &place)?;
-        } else if kind.is_file() {
-            fs::copy(entry.path(), place)?;
-        }
-    }
-    Ok(())
-}
 
 /// A world in a directory.
 pub struct World {
@@ -99,6 +83,14 @@ impl World {
     /// # Errors
     /// When a step fails.
     pub fn create(directory: &Path, program: &Path) -> io::Result<Self> {
+        Self::create_under(directory, program, None)
+    }
+
+    /// The same, with the agreements of a directory in force from the beginning.
+    ///
+    /// # Errors
+    /// When a step fails.
+    pub fn create_under(directory: &Path, program: &Path, agreements: Option<&Path>) -> io::Result<Self> {
         fs::create_dir_all(directory.join("logs"))?;
         let world = Self {
             directory: directory.to_path_buf(),
@@ -112,6 +104,10 @@ impl World {
             hold_seconds: 0,
         };
         world.run("certs-dev", &["--out", &world.path("charter")])?;
+        if let Some(policies) = agreements {
+            let policies = policies.display().to_string();
+            world.run("certs-dev", &["--out", &world.path("charter"), "sign-agreements", "--policies", &policies])?;
+        }
         // What nodes and auditors were given; later charters they learn.
         fs::create_dir(directory.join("given"))?;
         for file in ["charter.toml", "charter.sig"] {

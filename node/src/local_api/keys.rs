@@ -5,8 +5,10 @@ use std::sync::Arc;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use liaison_link::local::PeerUid;
 use liaison_log::work;
+use liaison_policy::Agreement;
 use liaison_proto::{
     ProtoMessage as _,
+    agreement::AgreementText,
     entropy::Entropy,
     failure::chain,
     office::Office,
@@ -82,6 +84,22 @@ impl LocalApi {
         Ok(json!({"serial": request.serial, "request": STANDARD.encode(request.encode_to_vec())}))
     }
 
+    /// An agreement that this office's country has signed with the others goes into the directory.
+    fn publish_agreement(&self, policy: &wire::PolicyRecord, bytes: &[u8]) -> Result<Value, Failure> {
+        let bad = |detail: &str| refused(RefusalCode::BadRecord, detail);
+        let agreement = AgreementText::parse(&policy.policy).map_err(|e| bad(&e.to_string()))?;
+        Agreement::parse(&agreement.text).map_err(|e| bad(&e.to_string()))?;
+        if !agreement.countries.contains(&self.office.country()) {
+            return Err(bad("it does not bind this office's country"));
+        }
+        let record = wire::DirectoryRecord { record: Some(Record::Policy(policy.clone())) };
+        let mut directory = self.directory.directory().clone();
+        directory.apply(&record, self.composer.clock.now()).map_err(|e| bad(&chain(&e)))?;
+        let name = format!("agreement-{}-{:06}", agreement.name, agreement.serial);
+        self.vault.keystore().to_publish(&name, bytes).map_err(|e| Failure::Failed(chain(&e)))?;
+        Ok(json!({"agreement": agreement.name, "serial": agreement.serial}))
+    }
+
     /// Takes the office's next record, as its authority signed it, to be published.
     pub(super) fn publish_record(&self, uid: PeerUid, record: &str) -> Result<Value, Failure> {
         self.vault.officer(uid)?;
@@ -94,6 +112,9 @@ impl LocalApi {
         }
         let decoded =
             wire::DirectoryRecord::decode(bytes.as_slice()).map_err(|_| bad("it is not a directory record"))?;
+        if let Some(Record::Policy(policy)) = &decoded.record {
+            return self.publish_agreement(policy, &bytes);
+        }
         let Some(Record::Office(signed)) = &decoded.record else { return Err(bad("it is not an office record")) };
         if Office::claimed_id(signed).ok() != Some(self.office) {
             return Err(bad("it is another office's record"));

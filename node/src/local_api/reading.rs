@@ -1,6 +1,11 @@
 //! What is read: messages with their history and answers, receipts, attachments.
 
-use liaison_casework::{catalogue, content::Content, print};
+use liaison_casework::{
+    catalogue,
+    content::Content,
+    labels::Language,
+    print::{self, Reader},
+};
 use liaison_link::local::{PeerUid, Reply};
 use liaison_log::proof::TlogProof;
 use liaison_proto::{
@@ -20,7 +25,8 @@ use crate::{attachments::plain_size, state::Submission, view};
 const PIPE_BYTES: usize = 256 * 1024;
 
 impl LocalApi {
-    pub(super) fn show(&self, uid: PeerUid, id: MessageId) -> Result<Value, Failure> {
+    pub(super) fn show(&self, uid: PeerUid, id: MessageId, language: Language) -> Result<Value, Failure> {
+        let reader = Reader { highest: DataClass::P3, language };
         let state = self.store.state();
         let mut shown = if let Some(incoming) = state.incoming.get(&id) {
             view::incoming(&state, incoming)
@@ -52,7 +58,7 @@ impl LocalApi {
                     shown["officer"] =
                         json!({"id": opened.officer.officer_id, "name": print::plain(&opened.officer.display_name)});
                     shown["content"] = print::to_json(opened.content.message(), DataClass::P3);
-                    shown["text"] = json!(print::to_text(opened.content.message(), DataClass::P3));
+                    shown["text"] = json!(print::to_text(opened.content.message(), reader));
                 }
                 Err(error) => shown["content_missing"] = json!(chain(&error)),
             },
@@ -62,7 +68,7 @@ impl LocalApi {
         let answer = |(reply, core): &(MessageId, Core)| {
             let opened = keys.as_ref().and_then(|keys| self.opener.read(*reply, keys).ok());
             let officer = opened.as_ref().map(|opened| print::plain(&opened.officer.display_name));
-            let text = opened.map(|opened| print::to_text(opened.content.message(), DataClass::P3));
+            let text = opened.map(|opened| print::to_text(opened.content.message(), reader));
             json!({
                 "message": reply, "kind": catalogue::kind_name(core.kind), "from": core.from,
                 "officer": officer, "text": text,

@@ -153,6 +153,9 @@ impl LocalApi {
         let officer = self.vault.officer(uid)?;
         let keys = self.vault.office()?;
         let gossip = self.gossip(&case.to).await;
+        let thread = self.answered_thread(case, &keys);
+        let step = thread.as_ref().map_or(case.step, |thread| thread.step(case, self.office));
+        let case = &CaseFile { step, ..case.clone() };
         let signed = {
             let directory = self.directory.directory();
             if directory.size() == 0 {
@@ -160,6 +163,8 @@ impl LocalApi {
                 return Err(Refusal::new(RefusalCode::UnknownRecipient, detail).into());
             }
             let draft = self.composer.draft(case, &directory, &self.store.state(), gossip, attached)?;
+            self.check_thread(case, &draft, thread.as_ref())?;
+            self.check_agreements(&directory, draft.questions(case))?;
             draft.seal(&officer, &directory, self.composer.entropy.as_ref())?.sign(&keys.signing)
         };
         let (message, thread) = (signed.message_id(), signed.thread_id());

@@ -9,11 +9,11 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use liaison_casework::{case_file, catalogue, codes, template};
+use liaison_casework::{case_file, catalogue, codes, labels::Language, template};
 use liaison_link::process::{EXIT_HELP, exit, fail};
 use serde_json::{Value, json};
 
-use super::{answer, answer::sent, attach, keys, output, passphrase};
+use super::{answer, answer::sent, attach, keys, output, passphrase, policy, policy::Policy, threads};
 
 /// Send, read and answer messages of your office.
 #[derive(Debug, Parser)]
@@ -25,6 +25,9 @@ struct Arguments {
     /// For machines.
     #[arg(long, global = true)]
     json: bool,
+    /// Language of labels and codes: en, vi, km, lo, th, zh.
+    #[arg(long, global = true, env = "LIAISON_LANGUAGE", default_value = "en")]
+    language: Language,
     #[command(subcommand)]
     command: Command,
 }
@@ -144,6 +147,20 @@ enum Command {
         /// Message id.
         message: String,
     },
+    /// What the agreements between the countries allow, and why.
+    #[command(subcommand)]
+    Policy(Policy),
+    /// Shows where the thread of a message stands: every step, who is expected to do what until when.
+    Thread {
+        /// Id of any message in it.
+        message: String,
+    },
+    /// Lists the newest threads, and what each expects.
+    Threads {
+        /// How many, at most 4000.
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+    },
     /// Acknowledges a received message: you have it.
     Ack {
         /// Message id.
@@ -197,11 +214,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(arguments) => arguments,
         Err(e) => e.exit(),
     };
-    let Arguments { socket, json, command } = arguments;
+    let Arguments { socket, json, language, command } = arguments;
+    let tag = language.tag();
     let ask = |request: Value, print: fn(&Value) -> String| ask(&socket, json, &request, print);
     match command {
         Command::New { kind } => new(&kind, json),
-        Command::Codes { list: Some(list) } => print_codes(&list, json),
+        Command::Codes { list: Some(list) } => print_codes(&list, language, json),
         Command::Codes { list: None } => {
             let names: Vec<&str> = codes::names().collect();
             if json {
@@ -259,7 +277,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         Command::Inbox { limit } => ask(json!({"op": "inbox", "limit": limit}), output::inbox),
         Command::Outbox { limit } => ask(json!({"op": "outbox", "limit": limit}), output::outbox),
-        Command::Show { message } => ask(json!({"op": "show", "message": message}), output::message),
+        Command::Show { message } => ask(json!({"op": "show", "message": message, "language": tag}), output::message),
+        Command::Policy(policy) => policy::run(&socket, json, &policy),
+        Command::Thread { message } => {
+            ask(json!({"op": "thread", "message": message, "language": tag}), threads::thread)
+        }
+        Command::Threads { limit } => ask(json!({"op": "threads", "limit": limit, "language": tag}), threads::list_of),
         Command::Ack { message, owner_role, triage, note } => {
             let content = json!({"accepted": true, "owner_role": owner_role, "triage": triage, "note": note});
             ask(json!({"op": "reply", "message": message, "kind": "ACK", "content": content}), sent)
@@ -285,7 +308,7 @@ fn taken_back(answer: &Value) -> String {
     format!("{}\ntaken back: {}\n", text("message"), text("taken_back"))
 }
 
-fn read_file(path: &Path) -> std::io::Result<String> {
+pub(super) fn read_file(path: &Path) -> std::io::Result<String> {
     if path != Path::new("-") {
         let named = |e: std::io::Error| std::io::Error::new(e.kind(), format!("{}: {e}", path.display()));
         return fs::read_to_string(path).map_err(named);
@@ -348,10 +371,17 @@ fn new(kind: &str, json: bool) -> ExitCode {
     }
 }
 
-fn print_codes(name: &str, json: bool) -> ExitCode {
+fn print_codes(name: &str, language: Language, json: bool) -> ExitCode {
+    let meant = |code: &'static str| (code, codes::meaning_in(language, name, code).unwrap_or_default());
     match codes::list(name) {
-        Some(list) if json => println!("{:#}", json!(list)),
-        Some(list) => list.iter().for_each(|(code, meaning)| println!("{code:<20}  {meaning}")),
+        Some(list) if json => {
+            let codes: serde_json::Map<_, _> =
+                list.iter().map(|(code, _)| meant(code)).map(|(code, text)| (code.to_owned(), json!(text))).collect();
+            println!("{:#}", json!(codes));
+        }
+        Some(list) => {
+            list.iter().map(|(code, _)| meant(code)).for_each(|(code, meaning)| println!("{code:<20}  {meaning}"));
+        }
         None => {
             eprintln!("liaison: no code list {name:?}");
             return ExitCode::from(exit::REFUSED);

@@ -29,6 +29,10 @@ pub(super) fn publish(socket: &Path, json: bool, file: &Path) -> ExitCode {
     };
     match answer::call(socket, json, &json!({"op": "publish", "record": record})) {
         Ok(answer) if json => println!("{answer:#}"),
+        Ok(answer) if answer["agreement"].is_string() => {
+            let name = answer["agreement"].as_str().unwrap_or_default();
+            println!("agreement {name} goes into the directory when the broker is reached");
+        }
         Ok(answer) => println!(
             "record {} is published when the broker is reached; its keys are in use from then on, once the office is \
              unlocked; the ones before stay good for 7 days",

@@ -4,16 +4,16 @@ use liaison_casework::print::plain;
 use serde_json::Value;
 
 /// A text that cannot move the cursor or colour the terminal, whoever wrote it.
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     plain(value.as_str().unwrap_or("-"))
 }
 
-fn list(value: &Value) -> String {
+pub(super) fn list(value: &Value) -> String {
     value.as_array().into_iter().flatten().map(text).collect::<Vec<_>>().join(", ")
 }
 
 /// A time without its date's clutter: `2026-11-20 08:30:12Z`.
-fn time(value: &Value) -> String {
+pub(super) fn time(value: &Value) -> String {
     let text = text(value);
     match text.split_once('T') {
         Some((day, clock)) => format!("{day} {}Z", clock.get(..8).unwrap_or(clock)),

@@ -40,7 +40,7 @@ impl State {
                 let header = Header::parse(queued.header).map_err(|e| e.to_string())?;
                 let (id, lane) = (header.core().message_id, header.core().lane);
                 let body = body.ok_or("a queued message without a body")?;
-                self.note_reply(&header);
+                self.note_thread(&header);
                 self.order += 1;
                 self.to_submit.insert((lane, self.order, id));
                 let signature = queued.office_signature;
@@ -91,7 +91,7 @@ impl State {
                 let header = Header::parse(arrived.header).map_err(|e| e.to_string())?;
                 let id = header.core().message_id;
                 let (number, channel) = self.own_number(&header, &leaf).ok_or("an arrival for another office")?;
-                self.note_reply(&header);
+                self.note_thread(&header);
                 self.received_numbers.entry(channel).or_default().insert(number);
                 // It was here when it first came, with or without its receipt.
                 let unproven = self.unproven.remove(&id).filter(|unproven| unproven.header.bytes() == header.bytes());
@@ -161,7 +161,7 @@ impl State {
                 let body = body.ok_or("an arrival without a body")?;
                 let id = header.core().message_id;
                 if !self.incoming.contains_key(&id) {
-                    self.note_reply(&header);
+                    self.note_thread(&header);
                     self.unproven.insert(id, UnprovenIncoming { header, signature, body, at, judged: None });
                 }
             }
@@ -250,7 +250,7 @@ impl State {
             return Err("a receipt that is not of an ACCEPTED entry".into());
         };
         let id = header.core().message_id;
-        self.note_reply(&header);
+        self.note_thread(&header);
         for (channel, number) in header.core().channels().zip(&numbers) {
             self.sent_numbers.entry(channel).or_default().take(*number);
         }
@@ -321,12 +321,14 @@ impl State {
         }
     }
 
-    fn note_reply(&mut self, header: &Header) {
-        if let Some(answered) = header.core().in_reply_to {
+    fn note_thread(&mut self, header: &Header) {
+        let core = header.core();
+        self.threads.entry(core.thread_id).or_default().insert(core.message_id);
+        if let Some(answered) = core.in_reply_to {
             // One that came without a receipt comes again.
             let replies = self.replies.entry(answered).or_default();
-            if !replies.contains(&header.core().message_id) {
-                replies.push(header.core().message_id);
+            if !replies.contains(&core.message_id) {
+                replies.push(core.message_id);
             }
         }
     }

@@ -10,7 +10,7 @@ use prost_reflect::DynamicMessage;
 use serde_json::{Map, Value as Json};
 
 use crate::{
-    catalogue, forms, kind_rules,
+    act, catalogue, forms, kind_rules,
     validate::{Findings, Problem, is_empty, message},
 };
 
@@ -39,7 +39,7 @@ pub const KEYS: [&str; 13] = [
 pub struct CaseFile {
     /// Kind of the message.
     pub kind: Kind,
-    /// Step it takes.
+    /// Step it takes, unless its thread makes it another ([`crate::act::steps`]).
     pub step: Step,
     /// Recipients.
     pub to: Vec<OfficeId>,
@@ -148,6 +148,7 @@ pub fn from_json(value: &Json) -> Result<CaseFile, Vec<Problem>> {
         }
     };
     let (to, priority, handling, tlp, legal_basis, purpose, language) = read;
+    kind_rules::check_priority(kind, priority, object, &mut found);
     let victim = data_class == DataClass::P3 || catalogue::is_about_a_victim(kind);
     check_protection(victim, handling, tlp, &mut found);
     if handling == Some(Handling::H3)
@@ -161,7 +162,7 @@ pub fn from_json(value: &Json) -> Result<CaseFile, Vec<Problem>> {
     else {
         return Err(found.problems);
     };
-    let step = catalogue::step(kind, &content);
+    let step = act::steps(&act::act(kind, &content))[0];
     Ok(CaseFile {
         kind,
         step,

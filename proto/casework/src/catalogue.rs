@@ -2,8 +2,10 @@
 
 use std::sync::LazyLock;
 
-use liaison_proto::wire::{DataClass, Kind, Step};
-use prost_reflect::{DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, MessageDescriptor, Value};
+use liaison_proto::wire::{DataClass, Kind};
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, MessageDescriptor, ReflectMessage as _, Value,
+};
 
 /// Texts without a limit of their own, grapheme clusters.
 const DEFAULT_GRAPHEMES: u32 = 200;
@@ -88,34 +90,42 @@ pub fn kind_by_name(name: &str) -> Option<Kind> {
     Kind::from_str_name(&format!("KIND_{name}")).filter(|kind| *kind != Kind::Unspecified)
 }
 
-/// The step that a message of this kind takes; an ACK with a triage class is two steps at once.
-#[must_use]
-pub fn step(kind: Kind, content: &DynamicMessage) -> Step {
-    match kind {
-        Kind::Ack => match content.get_field_by_name("triage").as_deref() {
-            Some(Value::String(triage)) if !triage.is_empty() => Step::Classified,
-            _ => Step::Acked,
-        },
-        Kind::Decline => Step::Declined,
-        Kind::Withdraw | Kind::Recall => Step::Withdrawn,
-        Kind::SuspectAlert => Step::AlertActive,
-        Kind::HotlineCall => Step::HotlineRaised,
-        Kind::HotlineClose => Step::HotlineClosed,
-        Kind::ReturnRequest => Step::ReturnRequested,
-        _ => Step::Sent,
-    }
-}
-
 /// Whether a message of this kind is about a victim, whatever it holds.
 #[must_use]
 pub const fn is_about_a_victim(kind: Kind) -> bool {
-    matches!(kind, Kind::ReturnRequest)
+    matches!(
+        kind,
+        Kind::VictimSearch
+            | Kind::ReturnRequest
+            | Kind::ReturnUpdate
+            | Kind::VerifyReply
+            | Kind::HandoverProposal
+            | Kind::HandoverAnswer
+            | Kind::HandoverReceipt
+            | Kind::ReintegFeedback
+            | Kind::ConsentChange
+    )
 }
 
 /// Whether a message of this kind makes sense only in the thread of another: `in_reply_to` must be there.
 #[must_use]
 pub const fn needs_thread(kind: Kind) -> bool {
-    matches!(kind, Kind::HotlineClose | Kind::Withdraw | Kind::Recall)
+    !matches!(
+        kind,
+        Kind::CaseNotice
+            | Kind::InfoRequest
+            | Kind::ActionRequest
+            | Kind::SuspectAlert
+            | Kind::VictimSearch
+            | Kind::HotlineCall
+            | Kind::ReturnRequest
+            | Kind::BriefingPlan
+            | Kind::StatReturn
+            | Kind::Reconciliation
+            | Kind::ContactUpdate
+            | Kind::CallNote
+            | Kind::Test
+    )
 }
 
 /// What a field means beyond its type.
@@ -135,6 +145,8 @@ pub struct FieldRule {
     pub max_items: usize,
     /// Named form.
     pub form: Option<String>,
+    /// Key of its label, where it is not its name.
+    pub label: Option<String>,
     /// One line for templates and prompts.
     pub hint: Option<String>,
 }
@@ -171,6 +183,22 @@ pub fn rule(field: &FieldDescriptor) -> FieldRule {
         max_graphemes: number("max_graphemes", DEFAULT_GRAPHEMES),
         max_items: number("max_items", DEFAULT_ITEMS),
         form: text("form"),
+        label: text("label"),
         hint: text("hint"),
     }
+}
+
+/// The highest class of the fields that are set, at any depth: what the header must declare at least.
+#[must_use]
+pub fn highest_class(message: &DynamicMessage) -> DataClass {
+    let set = message.descriptor().fields().filter(|field| message.has_field(field)).collect::<Vec<_>>();
+    let inner = |value: &Value| value.as_message().map(highest_class);
+    let of_field = |field: &FieldDescriptor| {
+        let value = message.get_field(field);
+        let items = value.as_list().map(<[Value]>::to_vec).unwrap_or_else(|| vec![value.clone().into_owned()]);
+        let deepest = items.iter().filter_map(inner).max_by_key(|class| *class as i32);
+        let own = rule(field).class;
+        deepest.filter(|class| *class as i32 > own as i32).unwrap_or(own)
+    };
+    set.iter().map(of_field).max_by_key(|class| *class as i32).unwrap_or(DataClass::P0)
 }

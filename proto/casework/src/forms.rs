@@ -21,6 +21,10 @@ pub fn check(form: &str, text: &str) -> Option<&'static str> {
         }
         "country" => (text.parse::<Country>().is_ok(), "an ISO 3166-1 code such as VN"),
         "instant" => (instant(text).is_some(), "a time with offset such as 2026-11-20T08:30:00+07:00"),
+        "sha256" => (is_sha256(text), "64 hexadecimal digits, as liaison thread shows them"),
+        "leaf-hash" => (text == "-" || is_sha256(text), "64 hexadecimal digits, or - where none is held"),
+        "field-path" => (is_field_path(text), "a field as liaison check names it: persons[0].name.latin"),
+        "hours" => (hours(text).is_some(), "hours such as 07:30-17:00, in quotation marks"),
         // In one spelling only, so that the same id is the same text.
         "uuid" => (text.parse::<MessageId>().is_ok_and(|id| id.to_string() == text), "an id as liaison inbox shows it"),
         _ => (false, "a form that this version knows"),
@@ -36,6 +40,15 @@ pub fn instant(text: &str) -> Option<(i64, i32)> {
     let offset = pieces.to_numeric_offset()?;
     let timestamp: jiff::Timestamp = text.parse().ok()?;
     Some((timestamp.as_millisecond(), offset.seconds() / 60))
+}
+
+/// The wall times of both sides of the region at a moment: China is an hour ahead of the other four.
+#[must_use]
+pub fn wall_times(text: &str) -> Option<String> {
+    let (millis, _) = instant(text)?;
+    let at = jiff::Timestamp::from_millisecond(millis).ok()?;
+    let clock = |hours| jiff::tz::Offset::constant(hours).to_datetime(at).strftime("%Y-%m-%d %H:%M").to_string();
+    Some(format!("{} UTC+7; {} UTC+8, China", clock(7), clock(8)))
 }
 
 /// The days that a date can be, as far as it is known: `2026-11` is all of November.
@@ -79,4 +92,30 @@ fn is_latin(c: char) -> bool {
     matches!(c, ' ' | '-' | '\'' | '.' | ',')
         || c.is_ascii_alphabetic()
         || matches!(c, '\u{c0}'..='\u{24f}' | '\u{300}'..='\u{36f}' | '\u{1e00}'..='\u{1eff}')
+}
+
+fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
+fn is_field_path(text: &str) -> bool {
+    let step = |step: &str| {
+        let (name, index) = step.split_once('[').map_or((step, None), |(name, rest)| (name, Some(rest)));
+        let named = !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        let indexed = index.is_none_or(|index| index.strip_suffix(']').is_some_and(|n| n.parse::<u16>().is_ok()));
+        named && indexed
+    };
+    text.split('.').all(step)
+}
+
+/// Minutes of the day from when until when; `22:00-06:00` goes over midnight.
+#[must_use]
+pub fn hours(text: &str) -> Option<(u32, u32)> {
+    let minutes = |clock: &str| {
+        let (hour, minute) = clock.split_once(':').filter(|(h, m)| h.len() == 2 && m.len() == 2)?;
+        let (hour, minute): (u32, u32) = (hour.parse().ok()?, minute.parse().ok()?);
+        (minute < 60 && hour * 60 + minute <= 24 * 60).then_some(hour * 60 + minute)
+    };
+    let (from, until) = text.split_once('-')?;
+    Some((minutes(from)?, minutes(until)?))
 }

@@ -1,17 +1,23 @@
 //! What must hold for one kind beyond each field by itself: rules that join fields, or content and envelope.
 
-use liaison_proto::{ids::MessageId, wire::Kind};
+use liaison_proto::{
+    ids::MessageId,
+    wire::{Kind, Priority},
+};
 use prost_reflect::{DynamicMessage, Value};
 use serde_json::{Map, Value as Json};
 
 use crate::{
     age::{ADULT, when_found},
-    catalogue, codes,
+    catalogue, codes, forms,
     validate::{Findings, is_empty},
 };
 
 /// Alert types that are about no suspect. A missing person is a victim, whose name must not go to a whole corridor.
 const NOT_ABOUT_SUSPECTS: [&str; 2] = ["YELLOW", "BLACK"];
+
+/// Counts below it are suppressed (CTDC uses the same).
+const SMALLEST_CELL: u64 = 11;
 
 /// What an officer wrote: the object, and the message that was built from what is right in it.
 struct Written<'a> {
@@ -54,6 +60,10 @@ pub(crate) fn check(kind: Kind, object: &Map<String, Json>, content: &DynamicMes
         Kind::HotlineCall => hotline_call(&written, found),
         Kind::ReturnRequest => return_request(&written, found),
         Kind::SuspectAlert => suspect_alert(&written, found),
+        Kind::ActionRequest => action_request(&written, found),
+        Kind::VictimSearch => check_age(&written, found),
+        Kind::ReturnUpdate => return_update(&written, found),
+        Kind::StatReturn => stat_return(&written, found),
         _ => {}
     }
 }
@@ -73,19 +83,73 @@ pub(crate) fn check_thread(
             found.problem(&format!("content.message_ids[{i}]"), "named twice", "each message once");
         }
     }
+    let translated = text(content, "message_id");
+    if kind == Kind::Translation && reply.is_some_and(|id| !translated.is_empty() && id.to_string() != translated) {
+        found.problem("content.message_id", "not among the messages named", "the message in in_reply_to");
+    }
     if !catalogue::needs_thread(kind) {
         return;
     }
     let advice = match kind {
         Kind::HotlineClose => "the id of the HOTLINE_CALL that is closed",
-        _ => "one of content.message_ids",
+        _ if !ids.is_empty() => "one of content.message_ids",
+        _ => "the id of the message that it follows, as liaison thread shows it",
     };
+    // A decision answers the request for it.
+    let ids = if kind == Kind::OnwardDecision { Vec::new() } else { ids };
     match reply {
         None if file.get("in_reply_to").is_none_or(is_empty) => found.problem("in_reply_to", "required here", advice),
         Some(id) if !ids.is_empty() && !ids.contains(&id.to_string()) => {
             found.problem("in_reply_to", "not among the messages named", advice);
         }
         _ => {}
+    }
+}
+
+/// Checks what the content owes to the envelope's priority.
+pub(crate) fn check_priority(kind: Kind, priority: Option<Priority>, object: &Map<String, Json>, found: &mut Findings) {
+    let urgent = matches!(priority, Some(Priority::Flash | Priority::Urgent));
+    if kind == Kind::InfoRequest && urgent && object.get("urgency_reason").is_none_or(is_empty) {
+        found.problem("content.urgency_reason", "required here", "why it cannot wait, or priority ROUTINE");
+    }
+}
+
+fn action_request(written: &Written<'_>, found: &mut Findings) {
+    let Some(window) = written.inner("window") else { return };
+    let instant = |field: &str| forms::instant(&text(&window, field)).map(|(millis, _)| millis);
+    if let (Some(from), Some(until)) = (instant("from"), instant("until"))
+        && until <= from
+    {
+        found.problem("content.window.until", "too early", "a time after from");
+    }
+}
+
+fn return_update(written: &Written<'_>, found: &mut Findings) {
+    // Medical detail goes to the service that receives the person, once it is certain that one does.
+    if written.has("medical_summary") && written.text("state") != "DOCS_READY" {
+        found.problem("content.medical_summary", "too soon", "medical detail goes with the papers: state DOCS_READY");
+    }
+    if written.has("best_interests") && !written.has("guardian") {
+        found.problem("content.guardian", "required here", "the guardian, with the decision on best interests");
+    }
+}
+
+/// Small counts identify: they are suppressed before they leave.
+fn stat_return(written: &Written<'_>, found: &mut Findings) {
+    let rows = written.object.get("rows").and_then(Json::as_array).into_iter().flatten();
+    for (i, row) in rows.enumerate() {
+        let count = row.get("count").and_then(Json::as_u64);
+        let before = row.get("count_year_before").and_then(Json::as_u64);
+        for (field, count) in [("count", count), ("count_year_before", before)] {
+            if count.is_some_and(|count| (1..SMALLEST_CELL).contains(&count)) {
+                let advice = "suppressed: true in place of a count from 1 to 10";
+                found.problem(&format!("content.rows[{i}].{field}"), "out of range", advice);
+            }
+        }
+        let suppressed = row.get("suppressed").and_then(Json::as_bool) == Some(true);
+        if count.is_some() == suppressed {
+            found.problem(&format!("content.rows[{i}].count"), "required here", "a count, or suppressed: true");
+        }
     }
 }
 
@@ -101,11 +165,15 @@ fn return_request(written: &Written<'_>, found: &mut Findings) {
     {
         found.problem("content.name.latin", "required here", "the name in Latin letters, too: others search by it");
     }
+    check_age(written, found);
+    check_child(written, found);
+    check_consent(written, found);
+}
+
+fn check_age(written: &Written<'_>, found: &mut Findings) {
     if !written.has("birth_date") && !written.has("age") {
         found.problem("content.birth_date", "required here", "the birth date as far as it is known, or else age");
     }
-    check_child(written, found);
-    check_consent(written, found);
 }
 
 /// A child needs a guardian, or the reason why none is known.

@@ -1,5 +1,6 @@
-//! What officers write: the catalogue of message kinds, read by reflection from the `.proto` files, which are the
-//! single source of validation, templates, print and the declared data class.
+//! What officers write, and what follows what: the catalogue of message kinds, read by reflection from the `.proto` files,
+//! which are the single source of validation, templates, print and the declared data class; and the threads that their
+//! messages add up to.
 //!
 //! Out of scope: I/O, clocks, keys. What may be sent to whom is the policy's matter.
 //!
@@ -8,14 +9,18 @@
 //! - [`content::Content`] holds what an officer wrote and prints as redacted.
 //! - An unset field and the code UNK (not known) are two things.
 
+pub mod act;
 pub mod age;
 pub mod case_file;
 pub mod catalogue;
 pub mod codes;
 pub mod content;
+pub mod deadlines;
 pub mod forms;
 mod kind_rules;
+pub mod labels;
 pub mod print;
 pub mod statistics;
 pub mod template;
+pub mod thread;
 pub mod validate;

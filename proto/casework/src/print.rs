@@ -8,7 +8,8 @@ use serde_json::{Map, Value as Json};
 
 use crate::{
     catalogue::{FieldRule, rule},
-    codes,
+    codes, forms,
+    labels::{self, Language},
 };
 
 /// Shown in place of what the reader may not see.
@@ -42,49 +43,67 @@ fn json_value(value: &Value, highest: DataClass) -> Json {
     }
 }
 
+/// How content is written for a reader.
+#[derive(Clone, Copy, Debug)]
+pub struct Reader {
+    /// Fields above it are redacted.
+    pub highest: DataClass,
+    /// Of the labels. What an officer wrote in words stays in the officer's language.
+    pub language: Language,
+}
+
 /// Content as indented text, codes with their meanings. What a counterpart wrote cannot move the cursor or
 /// colour the terminal: control characters are shown as spaces.
 #[must_use]
-pub fn to_text(message: &DynamicMessage, highest: DataClass) -> String {
+pub fn to_text(message: &DynamicMessage, reader: Reader) -> String {
     let mut text = String::new();
-    write_message(message, highest, 0, &mut text);
+    write_message(message, reader, 0, &mut text);
     text
 }
 
-fn write_message(message: &DynamicMessage, highest: DataClass, depth: usize, text: &mut String) {
+fn write_message(message: &DynamicMessage, reader: Reader, depth: usize, text: &mut String) {
     for field in message.descriptor().fields().filter(|field| message.has_field(field)) {
         let rule = rule(&field);
-        let label = field.name().replace('_', " ");
+        let label = labels::field(reader.language, field.name(), rule.label.as_deref());
         let indent = "  ".repeat(depth);
-        if rule.class as i32 > highest as i32 {
+        if rule.class as i32 > reader.highest as i32 {
             let _ = writeln!(text, "{indent}{label}: {REDACTED}");
             continue;
         }
         match message.get_field(&field).as_ref() {
             Value::List(items) => {
                 for item in items {
-                    write_value(&rule, item, highest, depth, &label, text);
+                    write_value(&rule, item, reader, depth, label, text);
                 }
             }
-            value => write_value(&rule, value, highest, depth, &label, text),
+            value => write_value(&rule, value, reader, depth, label, text),
         }
     }
 }
 
-fn write_value(rule: &FieldRule, value: &Value, highest: DataClass, depth: usize, label: &str, text: &mut String) {
+fn write_value(rule: &FieldRule, value: &Value, reader: Reader, depth: usize, label: &str, text: &mut String) {
     let indent = "  ".repeat(depth);
+    let list = rule.code_list.as_deref();
     let _ = match value {
         Value::Message(inner) => {
             let written = writeln!(text, "{indent}{label}:");
-            write_message(inner, highest, depth + 1, text);
+            write_message(inner, reader, depth + 1, text);
             written
         }
-        Value::String(code) => match rule.code_list.as_deref().map(|list| codes::meaning(list, code)) {
+        Value::String(code) => match list.map(|list| codes::meaning_in(reader.language, list, code)) {
             Some(Some(meaning)) => writeln!(text, "{indent}{label}: {code} ({meaning})"),
             Some(None) => writeln!(text, "{indent}{label}: {} (a code of a newer version)", plain(code)),
-            None => writeln!(text, "{indent}{label}: {}", plain(code)),
+            None => {
+                match rule.form.as_deref().filter(|form| *form == "instant").and_then(|_| forms::wall_times(code)) {
+                    Some(times) => writeln!(text, "{indent}{label}: {} ({times})", plain(code)),
+                    None => writeln!(text, "{indent}{label}: {}", plain(code)),
+                }
+            }
         },
-        Value::Bool(truth) => writeln!(text, "{indent}{label}: {}", if *truth { "yes" } else { "no" }),
+        Value::Bool(truth) => {
+            let word = codes::meaning_in(reader.language, "yes_no", if *truth { "YES" } else { "NO" });
+            writeln!(text, "{indent}{label}: {}", word.unwrap_or_default())
+        }
         Value::U32(number) => writeln!(text, "{indent}{label}: {number}"),
         _ => Ok(()),
     };

@@ -143,7 +143,7 @@ fn note(field: &FieldDescriptor) -> String {
     }
     if let Some(name) = rule.code_list {
         let list = codes::list(&name);
-        match list.map_or(0, std::collections::BTreeMap::len) {
+        match list.map_or(0, Vec::len) {
             0..=14 => {
                 let codes: Vec<String> =
                     list.into_iter().flatten().map(|(code, meaning)| format!("{code} {meaning}")).collect();

@@ -124,7 +124,7 @@ fn expectation(field: &FieldDescriptor, rule: &FieldRule) -> String {
 }
 
 fn one_of(list: &str) -> String {
-    let codes: Vec<&str> = codes::list(list).into_iter().flatten().map(|(code, _)| code.as_str()).collect();
+    let codes: Vec<&str> = codes::list(list).into_iter().flatten().map(|(code, _)| *code).collect();
     match codes.len() {
         0..=30 => format!("one of: {}", codes.join(", ")),
         n => format!("one of the {n} codes of list {list}"),
@@ -188,7 +188,11 @@ fn single(field: &FieldDescriptor, rule: &FieldRule, value: &Json, path: &str, f
 
 fn text(rule: &FieldRule, value: &Json, path: &str, found: &mut Findings) -> Option<String> {
     let wanted = if rule.code_list.is_some() { "a code" } else { "a text" };
+    let says = |code: &str| rule.code_list.as_deref().is_some_and(|list| codes::meaning(list, code).is_some());
     let text = match value {
+        // YAML reads the codes YES and NO as truth values.
+        Json::Bool(true) if says("YES") => "YES".to_owned(),
+        Json::Bool(false) if says("NO") => "NO".to_owned(),
         Json::String(text) => text.clone(),
         _ if rule.code_list.is_some() || rule.form.is_some() => match text_of(value) {
             Some(text) => text,

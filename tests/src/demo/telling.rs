@@ -75,6 +75,17 @@ impl Teller {
 
     /// The tables.
     pub fn print_end(&self, held: bool) {
+        if !self.way.is_empty() {
+            self.print_way();
+        }
+        if !self.promises.is_empty() {
+            self.print_promises();
+        }
+        let verdict = if held { "Every step held." } else { "NOT every step held." };
+        println!("\n{verdict}");
+    }
+
+    fn print_way(&self) {
         println!("\nThe way of the notice");
         println!("  {:<24}  {:<14}  {:<11}  entry", "time (UTC)", "event", "by");
         for event in &self.way {
@@ -82,13 +93,14 @@ impl Teller {
             let entry = event["entry"].as_u64().map(|entry| entry.to_string()).unwrap_or_default();
             println!("  {:<24}  {:<14}  {:<11}  {entry}", text("at"), text("what"), text("by"));
         }
+    }
+
+    fn print_promises(&self) {
         println!("\nThe promises, and how each was checked here");
         for promise in &self.promises {
             println!("  {}  {:>2}. {}", self.mark(promise.held), promise.number, promise.promise);
             println!("          {}", promise.how);
         }
-        let verdict = if held { "Every step held." } else { "NOT every step held." };
-        println!("\n{verdict}");
     }
 
     /// What to type next when nothing runs any more.

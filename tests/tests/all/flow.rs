@@ -181,10 +181,8 @@ fn a_message_can_be_taken_back_before_it_leaves_and_flash_does_not_wait() {
 
 fn take_back(world: &World, office: &str, message: &str, kind: &str, reason: &str) -> Value {
     let reasons = liaison_casework::codes::list(if kind == "RECALL" { "recall_reason" } else { "withdraw_reason" });
-    let reason = match reasons.unwrap().get(reason) {
-        Some(_) => reason.to_owned(),
-        None => reasons.unwrap().keys().next().unwrap().clone(),
-    };
+    let known = reasons.unwrap().iter().map(|(code, _)| *code).find(|code| *code == reason);
+    let reason = known.unwrap_or("OTHER");
     let text = (kind == "WITHDRAW").then_some("a drill");
     let request = json!({"op": "take-back", "message": message, "kind": kind, "reason": reason, "text": text});
     world.office(office).ask(&request).unwrap()

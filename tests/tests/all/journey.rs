@@ -1,8 +1,12 @@
 //! The whole chain with real processes: what officers, operator and auditor do.
 
-use std::fs;
+use std::{fs, path::Path};
 
-use liaison_tests::{samples, world::eventually};
+use liaison_tests::{
+    demo::Teller,
+    samples, scenarios,
+    world::{World, eventually},
+};
 use serde_json::{Value, json};
 
 use crate::support::world;
@@ -24,6 +28,24 @@ fn the_demo_holds_every_step() {
     assert!(output.status.success());
     assert!(told["steps"].as_array().unwrap().len() > 20);
     assert!(directory.path().join("demo/charter/charter.toml").exists(), "--dir keeps what was made");
+}
+
+/// Each case from beginning to end, as `demo --scenario NAME` tells it.
+#[test]
+fn every_case_holds_every_step() {
+    for (name, _, offices, tell) in scenarios::ALL {
+        let directory = tempfile::tempdir().unwrap();
+        let mut world = World::create_under(
+            directory.path(),
+            Path::new(env!("CARGO_BIN_EXE_demo")),
+            Some(&scenarios::agreements()),
+        )
+        .unwrap();
+        let mut teller = Teller::new(true, false);
+        let told = scenarios::run(offices, tell, &mut world, &mut teller);
+        let steps = teller.to_json(teller.held(), &Value::Null);
+        assert!(told.is_ok() && teller.held(), "{name}: {told:?} {steps:#}");
+    }
 }
 
 /// Promises 2 and 3: nothing is delivered that was not logged, and each message arrives once, whatever is restarted.

@@ -43,6 +43,7 @@ const PROVOKED: &[(&str, &[RefusalCode])] = &[
         ],
     ),
     (include_str!("../certificates.rs"), &[RefusalCode::BadRecord]),
+    (include_str!("../kinds.rs"), &[RefusalCode::OutOfStep, RefusalCode::OnwardNotGranted, RefusalCode::NotAgreed]),
     (include_str!("disk.rs"), &[RefusalCode::StorageFull]),
     (include_str!("../restored.rs"), &[RefusalCode::HeldUnproven, RefusalCode::Repairing]),
     (

@@ -1,0 +1,126 @@
+//! What the agreements say: of a case file, asked of the node; of a table of decisions, for whoever writes agreements.
+
+use std::{fmt::Write as _, fs, path::Path, process::ExitCode};
+
+use clap::Subcommand;
+use liaison_casework::catalogue;
+use liaison_link::process::{exit, fail};
+use liaison_policy::{Agreement, Agreements, Question};
+use liaison_proto::wire::{DataClass, Handling, LegalBasis, Priority, Purpose, Tlp};
+use serde_json::{Value, json};
+
+use super::{answer, output};
+
+/// What can be asked.
+#[derive(Debug, Subcommand)]
+pub(super) enum Policy {
+    /// Says whether the agreements in force allow a case file to go to each recipient, why, and what would be allowed.
+    Explain {
+        /// Case file, YAML or JSON; - for standard input.
+        file: std::path::PathBuf,
+    },
+    /// Tests agreements that are not in force yet: *.cedar and decisions.tsv of a directory. Needs no node.
+    Test {
+        /// The directory.
+        directory: std::path::PathBuf,
+    },
+}
+
+/// Runs it.
+pub(super) fn run(socket: &Path, json: bool, policy: &Policy) -> ExitCode {
+    match policy {
+        Policy::Explain { file } => match super::cli::read_file(file) {
+            Ok(text) => {
+                let answered = answer::call(socket, json, &json!({"op": "explain", "file": text}));
+                match answered {
+                    Ok(answer) if json => println!("{answer:#}"),
+                    Ok(answer) => print!("{}", explained(&answer)),
+                    Err(code) => return code,
+                }
+                ExitCode::SUCCESS
+            }
+            Err(error) => fail("liaison", &error, exit::FAILED),
+        },
+        Policy::Test { directory } => match test(directory) {
+            Ok(report) => {
+                if json {
+                    println!("{:#}", json!({"decisions": report.decisions, "wrong": report.wrong}));
+                } else {
+                    report.wrong.iter().for_each(|line| println!("{line}"));
+                    println!("{} decisions, {} wrong", report.decisions, report.wrong.len());
+                }
+                if report.wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(exit::REFUSED) }
+            }
+            Err(error) => fail("liaison", &error, exit::FAILED),
+        },
+    }
+}
+
+fn explained(answer: &Value) -> String {
+    let mut out = String::new();
+    for decision in answer["decisions"].as_array().into_iter().flatten() {
+        let verdict = if decision["allowed"] == Value::Bool(true) { "allowed" } else { "NOT allowed" };
+        let _ = writeln!(out, "{}: {verdict}: {}", output::text(&decision["to"]), output::text(&decision["why"]));
+        for remedy in decision["would_allow"].as_array().into_iter().flatten() {
+            let _ = writeln!(out, "  would be allowed with {}", output::text(remedy));
+        }
+    }
+    let _ = writeln!(out, "agreements in force: {}", output::list(&answer["agreements"]));
+    out
+}
+
+/// How a table of decisions came out.
+struct Report {
+    decisions: usize,
+    wrong: Vec<String>,
+}
+
+fn test(directory: &Path) -> Result<Report, std::io::Error> {
+    let bad = |path: &Path, what: String| std::io::Error::other(format!("{}: {what}", path.display()));
+    let mut files: Vec<_> = fs::read_dir(directory)?.filter_map(|entry| entry.ok().map(|e| e.path())).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "cedar"));
+    files.sort();
+    let read =
+        |path: &std::path::PathBuf| Agreement::parse(&fs::read_to_string(path)?).map_err(|e| bad(path, e.to_string()));
+    let agreements = Agreements::new(files.iter().map(read).collect::<Result<Vec<_>, _>>()?);
+    let table = directory.join("decisions.tsv");
+    let mut report = Report { decisions: 0, wrong: Vec::new() };
+    for (number, line) in (1..).zip(fs::read_to_string(&table)?.lines()) {
+        if line.starts_with('#') || line.is_empty() {
+            continue;
+        }
+        let asked = question(line).ok_or_else(|| bad(&table, format!("line {number} is not a decision")))?;
+        let (question, expected) = asked;
+        let decision = agreements.decide(&question);
+        report.decisions += 1;
+        if decision.is_allowed() != expected {
+            report.wrong.push(format!("line {number}: {decision}"));
+        }
+    }
+    Ok(report)
+}
+
+/// A line: from, to, kind, bases, purpose, handling, TLP, class, allow or deny.
+fn question(line: &str) -> Option<(Question, bool)> {
+    let columns: Vec<&str> = line.split('\t').collect();
+    let [from, to, kind, bases, purpose, handling, tlp, class, expected] = columns.as_slice() else { return None };
+    let basis = |code: &str| LegalBasis::from_str_name(&format!("LEGAL_BASIS_{code}"));
+    let question = Question {
+        from: from.parse().ok()?,
+        to: to.parse().ok()?,
+        kind: catalogue::kind_by_name(kind)?,
+        basis: bases.split(' ').map(basis).collect::<Option<_>>()?,
+        purpose: Purpose::from_str_name(&format!("PURPOSE_{purpose}"))?,
+        priority: Priority::Urgent,
+        handling: Handling::from_str_name(&format!("HANDLING_{handling}"))?,
+        tlp: Tlp::from_str_name(&format!("TLP_{}", tlp.replace('+', "_")))?,
+        data_class: DataClass::from_str_name(&format!("DATA_CLASS_{class}"))?,
+        retain_days: 0,
+        exercise: false,
+    };
+    match *expected {
+        "allow" => Some((question, true)),
+        "deny" => Some((question, false)),
+        _ => None,
+    }
+}

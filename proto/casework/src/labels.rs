@@ -1,0 +1,128 @@
+//! The words that officers read, in six languages: kinds, steps, fields, codes, refusals.
+//!
+//! Keys: `kind-CASE_NOTICE`, `step-SENT`, `state-OVERDUE`, `field-NAME` (or the label that the field's rule names),
+//! `code-LIST-CODE`, `refusal-CODE`, `rule-NAME`, `expected-NAME`, `priority-`, `handling-`, `tlp-`, `legal-basis-`,
+//! `purpose-` and `data-class-CODE`. English is the language that the others follow; a test holds them to it.
+
+use std::{collections::HashMap, sync::LazyLock};
+
+use fluent_syntax::{
+    ast::{Entry, PatternElement},
+    parser,
+};
+
+/// A language that the exchange's words are in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Deserialize)]
+pub enum Language {
+    /// English.
+    #[default]
+    #[serde(rename = "en")]
+    English,
+    /// Vietnamese.
+    #[serde(rename = "vi")]
+    Vietnamese,
+    /// Khmer.
+    #[serde(rename = "km")]
+    Khmer,
+    /// Lao.
+    #[serde(rename = "lo")]
+    Lao,
+    /// Thai.
+    #[serde(rename = "th")]
+    Thai,
+    /// Chinese, simplified.
+    #[serde(rename = "zh")]
+    Chinese,
+}
+
+impl Language {
+    /// Every language.
+    pub const ALL: [Self; 6] = [Self::English, Self::Vietnamese, Self::Khmer, Self::Lao, Self::Thai, Self::Chinese];
+
+    /// Its tag (BCP 47).
+    #[must_use]
+    pub const fn tag(self) -> &'static str {
+        match self {
+            Self::English => "en",
+            Self::Vietnamese => "vi",
+            Self::Khmer => "km",
+            Self::Lao => "lo",
+            Self::Thai => "th",
+            Self::Chinese => "zh",
+        }
+    }
+
+    const fn file(self) -> &'static str {
+        match self {
+            Self::English => include_str!("../labels/en.ftl"),
+            Self::Vietnamese => include_str!("../labels/vi.ftl"),
+            Self::Khmer => include_str!("../labels/km.ftl"),
+            Self::Lao => include_str!("../labels/lo.ftl"),
+            Self::Thai => include_str!("../labels/th.ftl"),
+            Self::Chinese => include_str!("../labels/zh.ftl"),
+        }
+    }
+}
+
+/// A tag that is none of ours.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a language of this program: en, vi, km, lo, th or zh")]
+pub struct UnknownLanguage;
+
+impl std::str::FromStr for Language {
+    type Err = UnknownLanguage;
+
+    fn from_str(tag: &str) -> Result<Self, UnknownLanguage> {
+        Self::ALL.into_iter().find(|language| language.tag() == tag).ok_or(UnknownLanguage)
+    }
+}
+
+type Texts = HashMap<&'static str, &'static str>;
+
+static TEXTS: LazyLock<HashMap<Language, Texts>> =
+    LazyLock::new(|| Language::ALL.into_iter().map(|language| (language, read(language))).collect());
+
+/// The texts of a language file. Labels take no arguments: each is one text.
+fn read(language: Language) -> Texts {
+    let Ok(resource) = parser::parse(language.file()) else {
+        panic!("labels/{}.ftl is built into this program and does not parse", language.tag())
+    };
+    let text = |entry: Entry<&'static str>| {
+        let Entry::Message(message) = entry else { return None };
+        match message.value?.elements.as_slice() {
+            [PatternElement::TextElement { value }] => Some((message.id.name, *value)),
+            _ => None,
+        }
+    };
+    resource.body.into_iter().filter_map(text).collect()
+}
+
+/// Every key of a language, in no order.
+pub fn keys(language: Language) -> impl Iterator<Item = &'static str> {
+    TEXTS[&language].keys().copied()
+}
+
+/// A label; none when the language has none.
+#[must_use]
+pub fn find(language: Language, key: &str) -> Option<&'static str> {
+    TEXTS[&language].get(key).copied()
+}
+
+/// A label, in English where the language has none; empty for a key that nobody has.
+#[must_use]
+pub fn text(language: Language, key: &str) -> &'static str {
+    find(language, key).or_else(|| find(Language::English, key)).unwrap_or_default()
+}
+
+/// The key of a code.
+#[must_use]
+pub fn code_key(list: &str, code: &str) -> String {
+    // `48+` is no identifier of Fluent.
+    format!("code-{list}-{}", code.replace('+', "-plus"))
+}
+
+/// The label of a field: by the name that its rule gives, else by its own.
+#[must_use]
+pub fn field(language: Language, name: &str, label: Option<&str>) -> &'static str {
+    text(language, &format!("field-{}", label.unwrap_or(name)))
+}

@@ -1,0 +1,10 @@
+//! All tests of the catalogue, the threads and the words.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
+mod any_order;
+mod golden;
+mod hostile;
+mod kinds;
+mod labels;
+mod threads;

@@ -1,0 +1,146 @@
+//! One agreement: a file of Cedar policies with the countries that it binds.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    str::FromStr as _,
+    sync::{Arc, LazyLock, Mutex, PoisonError},
+};
+
+use cedar_policy::{PolicySet, Schema, ValidationMode, Validator};
+use liaison_proto::{
+    agreement::{AgreementText, HeadingError},
+    directory::Directory,
+    ids::Country,
+};
+
+use crate::{Decision, Question};
+
+/// The schema that every agreement fits.
+pub(crate) static SCHEMA: LazyLock<Schema> =
+    LazyLock::new(|| match Schema::from_cedarschema_str(include_str!("../agreements.cedarschema")) {
+        Ok((schema, _)) => schema,
+        Err(e) => panic!("the schema is built into this program and does not parse: {e}"),
+    });
+
+/// Why a file is no agreement.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AgreementError {
+    /// Too large, or its first line does not say what it is.
+    #[error(transparent)]
+    Heading(#[from] HeadingError),
+    /// Not Cedar.
+    #[error("not Cedar: {0}")]
+    Syntax(String),
+    /// Cedar that does not fit the schema.
+    #[error("does not fit the schema: {0}")]
+    Schema(String),
+    /// A policy that cannot be named in a decision.
+    #[error("a policy has no @id, or not one of its own")]
+    Unnamed,
+}
+
+/// An agreement that fits the schema.
+#[derive(Clone, Debug)]
+pub struct Agreement {
+    name: String,
+    countries: BTreeSet<Country>,
+    pub(crate) policies: PolicySet,
+}
+
+impl Agreement {
+    /// Reads an agreement; limits come before parsing.
+    ///
+    /// # Errors
+    /// [`AgreementError`].
+    pub fn parse(text: &str) -> Result<Self, AgreementError> {
+        let AgreementText { name, countries, .. } = AgreementText::parse(text.as_bytes())?;
+        let policies = PolicySet::from_str(text).map_err(|e| AgreementError::Syntax(e.to_string()))?;
+        if policies.templates().next().is_some() {
+            return Err(AgreementError::Syntax("templates have no place in an agreement".to_owned()));
+        }
+        let ids: BTreeSet<&str> = policies.policies().filter_map(|policy| policy.annotation("id")).collect();
+        if ids.len() != policies.policies().count() || ids.is_empty() {
+            return Err(AgreementError::Unnamed);
+        }
+        let validated = Validator::new(SCHEMA.clone()).validate(&policies, ValidationMode::default());
+        if let Some(error) = validated.validation_errors().next() {
+            return Err(AgreementError::Schema(error.to_string()));
+        }
+        Ok(Self { name, countries, policies })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The countries that it binds.
+    #[must_use]
+    pub const fn countries(&self) -> &BTreeSet<Country> {
+        &self.countries
+    }
+}
+
+/// Every agreement in force.
+#[derive(Debug, Default)]
+pub struct Agreements {
+    agreements: Vec<Agreement>,
+    /// What was decided before: the same question has the same answer, and most questions of a day are the same.
+    decided: Mutex<HashMap<Question, Decision>>,
+}
+
+/// Decisions that are kept: no office makes more of them than this stay.
+const DECIDED: usize = 4096;
+
+impl Agreements {
+    /// These agreements.
+    #[must_use]
+    pub fn new(agreements: impl IntoIterator<Item = Agreement>) -> Self {
+        Self { agreements: agreements.into_iter().collect(), decided: Mutex::default() }
+    }
+
+    /// Decides a question.
+    #[must_use]
+    pub fn decide(&self, question: &Question) -> Decision {
+        let known = self.decided.lock().unwrap_or_else(PoisonError::into_inner).get(question).cloned();
+        if let Some(known) = known {
+            return known;
+        }
+        let decision = self.evaluate(question);
+        let mut decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
+        if decided.len() >= DECIDED {
+            decided.clear();
+        }
+        decided.insert(question.clone(), decision.clone());
+        decision
+    }
+
+    /// In the order of their entries.
+    pub fn iter(&self) -> impl Iterator<Item = &Agreement> {
+        self.agreements.iter()
+    }
+}
+
+/// Sets of agreements that are kept compiled: those of the newest sizes of a directory.
+const COMPILED: usize = 4;
+
+/// By the hash of all their texts: the same texts compile to the same.
+static CACHE: Mutex<Vec<([u8; 32], Arc<Agreements>)>> = Mutex::new(Vec::new());
+
+/// The agreements in force at a size of the directory; none when it has no agreement at all. One that does not fit the schema permits nothing.
+#[must_use]
+pub fn in_force(directory: &Directory, size: u64) -> Option<Arc<Agreements>> {
+    let name = directory.agreements_sha256(size)?;
+    let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, known)) = cache.iter().find(|(known, _)| *known == name) {
+        return Some(Arc::clone(known));
+    }
+    let parsed = directory.agreements(size).filter_map(|text| Agreement::parse(&text.text).ok());
+    let compiled = Arc::new(Agreements::new(parsed));
+    if cache.len() >= COMPILED {
+        cache.remove(0);
+    }
+    cache.push((name, Arc::clone(&compiled)));
+    Some(compiled)
+}
