@@ -38,4 +38,4 @@ pub mod tree;
 pub mod verify;
 pub mod work;
 
-pub use tlog_tiles::tlog::Hash;
+pub use tlog_tiles::tlog::{Hash, record_hash as leaf_hash};

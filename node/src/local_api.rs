@@ -7,7 +7,7 @@ use liaison_link::local::{PeerUid, Reply, RequestBody};
 use liaison_log::{disk::Disk, work};
 use liaison_proto::{
     failure::chain,
-    ids::{MessageId, OfficeId},
+    ids::{Lane, MessageId, OfficeId},
     refusal::{Refusal, RefusalCode},
 };
 use serde::Deserialize;
@@ -34,6 +34,7 @@ use crate::{
 mod agreements;
 mod keys;
 mod reading;
+mod reconciling;
 mod sending;
 mod threads;
 
@@ -90,6 +91,18 @@ enum Request {
         message: String,
         #[serde(default)]
         language: Language,
+    },
+    /// What this office holds of a channel, for the counterpart to compare.
+    Reconcile {
+        office: OfficeId,
+        lane: Lane,
+        #[serde(default)]
+        received: bool,
+        legal_basis: String,
+    },
+    /// Compares a counterpart's claim, and answers it.
+    ReconcileAnswer {
+        message: String,
     },
     /// What the agreements say of a case file.
     Explain {
@@ -277,6 +290,10 @@ impl LocalApi {
                 Ok(newest(&messages, limit, |message| view::outgoing(&state, message)))
             }
             Request::Show { message, language } => self.show(uid, find(&message)?, language),
+            Request::Reconcile { office, lane, received, legal_basis } => {
+                self.reconcile(uid, office, lane, received, &legal_basis).await
+            }
+            Request::ReconcileAnswer { message } => self.answer_reconciliation(uid, &message).await,
             Request::Explain { file } => self.explain(&file),
             Request::Thread { message, language } => self.thread(uid, find(&message)?, language),
             Request::Threads { limit, language } => self.threads(uid, limit.min(MOST), language),

@@ -25,7 +25,8 @@ struct Arguments {
     /// Ends after the story (a case always does), with exit code 0 only if every step held.
     #[arg(long)]
     once: bool,
-    /// Tells a case instead: child-return, alert, onward, resubmission, policy, translation, recall.
+    /// Tells a case instead: child-return, alert, onward, resubmission, policy, translation,
+    /// reconciliation, recall.
     #[arg(long, value_parser = PossibleValuesParser::new(scenarios::ALL.map(|(name, ..)| name)))]
     scenario: Option<String>,
     /// For machines: one JSON object at the end; implies --once.

@@ -19,13 +19,14 @@ mod child_return;
 mod notice;
 mod onward;
 mod policy;
+mod reconciliation;
 mod resubmission;
 
 /// Tells a case.
 pub type Tell = fn(&mut World, &mut Teller) -> io::Result<()>;
 
 /// The cases: name, what it is, offices, story.
-pub const ALL: [(&str, &str, &[&str], Tell); 7] = [
+pub const ALL: [(&str, &str, &[&str], Tell); 8] = [
     (
         "child-return",
         "a child goes home from Thailand to Viet Nam",
@@ -42,6 +43,12 @@ pub const ALL: [(&str, &str, &[&str], Tell); 7] = [
     ),
     ("policy", "a notice that no agreement allows, explained", &policy::OFFICES, policy::tell),
     ("translation", "a notice is translated, corrected and talked about", &notice::OFFICES, notice::translation),
+    (
+        "reconciliation",
+        "two offices sign that they hold the same, or get the difference",
+        &reconciliation::OFFICES,
+        reconciliation::tell,
+    ),
     ("recall", "a notice that went to the wrong office", &notice::OFFICES, notice::recall),
 ];
 

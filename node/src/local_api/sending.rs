@@ -205,7 +205,7 @@ impl LocalApi {
     }
 
     /// The codes of a message in the same matter: same priority, handling and basis; TLP never widens.
-    fn in_the_same_matter(
+    pub(super) fn in_the_same_matter(
         &self,
         core: &Core,
         kind: &str,

@@ -1,7 +1,8 @@
 //! What the node answered, or why it did not, said on the terminal and as an exit code.
 
-use std::{fs, path::Path, process::ExitCode};
+use std::{fs, io::Read as _, path::Path, process::ExitCode};
 
+use liaison_casework::case_file;
 use liaison_link::{
     local,
     process::{exit, fail},
@@ -69,4 +70,16 @@ pub(super) fn write_field(socket: &Path, json: bool, request: &Value, field: &st
         },
         Err(code) => code,
     }
+}
+
+/// A file that an officer names; `-` is standard input.
+pub(super) fn read_file(path: &Path) -> std::io::Result<String> {
+    if path != Path::new("-") {
+        let named = |e: std::io::Error| std::io::Error::new(e.kind(), format!("{}: {e}", path.display()));
+        return fs::read_to_string(path).map_err(named);
+    }
+    let mut text = String::new();
+    let limit = u64::try_from(case_file::MAX_BYTES).unwrap_or(u64::MAX);
+    std::io::stdin().take(limit + 1).read_to_string(&mut text)?;
+    Ok(text)
 }

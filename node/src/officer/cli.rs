@@ -2,8 +2,6 @@
 
 use std::{
     ffi::OsString,
-    fs,
-    io::Read as _,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -11,6 +9,7 @@ use std::{
 use clap::{Parser, Subcommand};
 use liaison_casework::{case_file, catalogue, codes, labels::Language, template};
 use liaison_link::process::{EXIT_HELP, exit, fail};
+use liaison_proto::ids::OfficeId;
 use serde_json::{Value, json};
 
 use super::{answer, answer::sent, attach, keys, output, passphrase, policy, policy::Policy, threads};
@@ -150,6 +149,20 @@ enum Command {
     /// What the agreements between the countries allow, and why.
     #[command(subcommand)]
     Policy(Policy),
+    /// Signs what this office holds of a channel, number by number, for the counterpart to compare; or compares, and answers.
+    Reconcile {
+        /// The counterpart, or the message id of its reconciliation to answer.
+        with: String,
+        /// FLASH, URGENT or BULK.
+        #[arg(long, default_value = "BULK")]
+        lane: String,
+        /// The channel on which this office received, in place of the one on which it sent.
+        #[arg(long)]
+        received: bool,
+        /// Legal basis of the message; its answer takes over the counterpart's.
+        #[arg(long, default_value = "COMMIT")]
+        legal_basis: String,
+    },
     /// Shows where the thread of a message stands: every step, who is expected to do what until when.
     Thread {
         /// Id of any message in it.
@@ -229,7 +242,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             }
             ExitCode::SUCCESS
         }
-        Command::Check { file } => match read_file(&file) {
+        Command::Check { file } => match answer::read_file(&file) {
             Ok(text) => check(&text, json),
             Err(error) => fail("liaison", &error, exit::FAILED),
         },
@@ -245,7 +258,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             }
         }
         Command::Lock => ask(json!({"op": "lock"}), |_| "locked\n".to_owned()),
-        Command::Send { file, attach, keep_metadata } => match read_file(&file) {
+        Command::Send { file, attach, keep_metadata } => match answer::read_file(&file) {
             Ok(text) => attach::send(&socket, json, &text, &attach, keep_metadata),
             Err(error) => fail("liaison", &error, exit::FAILED),
         },
@@ -278,6 +291,14 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Inbox { limit } => ask(json!({"op": "inbox", "limit": limit}), output::inbox),
         Command::Outbox { limit } => ask(json!({"op": "outbox", "limit": limit}), output::outbox),
         Command::Show { message } => ask(json!({"op": "show", "message": message, "language": tag}), output::message),
+        Command::Reconcile { with, lane, received, legal_basis } => {
+            let request = match with.parse::<OfficeId>() {
+                Ok(office) => json!({"op": "reconcile", "office": office, "lane": lane, "received": received,
+                    "legal_basis": legal_basis}),
+                Err(_) => json!({"op": "reconcile-answer", "message": with}),
+            };
+            ask(request, threads::reconciled)
+        }
         Command::Policy(policy) => policy::run(&socket, json, &policy),
         Command::Thread { message } => {
             ask(json!({"op": "thread", "message": message, "language": tag}), threads::thread)
@@ -306,17 +327,6 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn taken_back(answer: &Value) -> String {
     let text = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
     format!("{}\ntaken back: {}\n", text("message"), text("taken_back"))
-}
-
-pub(super) fn read_file(path: &Path) -> std::io::Result<String> {
-    if path != Path::new("-") {
-        let named = |e: std::io::Error| std::io::Error::new(e.kind(), format!("{}: {e}", path.display()));
-        return fs::read_to_string(path).map_err(named);
-    }
-    let mut text = String::new();
-    let limit = u64::try_from(case_file::MAX_BYTES).unwrap_or(u64::MAX);
-    std::io::stdin().take(limit + 1).read_to_string(&mut text)?;
-    Ok(text)
 }
 
 fn ask(socket: &Path, json: bool, request: &Value, print: fn(&Value) -> String) -> ExitCode {

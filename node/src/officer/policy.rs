@@ -29,7 +29,7 @@ pub(super) enum Policy {
 /// Runs it.
 pub(super) fn run(socket: &Path, json: bool, policy: &Policy) -> ExitCode {
     match policy {
-        Policy::Explain { file } => match super::cli::read_file(file) {
+        Policy::Explain { file } => match answer::read_file(file) {
             Ok(text) => {
                 let answered = answer::call(socket, json, &json!({"op": "explain", "file": text}));
                 match answered {

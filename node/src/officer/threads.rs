@@ -87,3 +87,18 @@ pub(super) fn list_of(answer: &Value) -> String {
     }
     if out.is_empty() { "no threads\n".to_owned() } else { out }
 }
+
+/// A reconciliation that was signed.
+#[must_use]
+pub(super) fn reconciled(answer: &Value) -> String {
+    let mut out = format!("{}\n{} numbers signed\n", text(&answer["message"]), answer["numbers"]);
+    match answer["differing"].as_array().map(Vec::as_slice) {
+        None => {}
+        Some([]) => out.push_str("both hold the same\n"),
+        Some(numbers) => {
+            let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+            let _ = writeln!(out, "THE TWO DIFFER on numbers {}", numbers.join(", "));
+        }
+    }
+    out
+}

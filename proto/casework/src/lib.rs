@@ -20,6 +20,7 @@ pub mod forms;
 mod kind_rules;
 pub mod labels;
 pub mod print;
+pub mod reconciliation;
 pub mod statistics;
 pub mod template;
 pub mod thread;

@@ -7,4 +7,5 @@ mod golden;
 mod hostile;
 mod kinds;
 mod labels;
+mod reconciliation;
 mod threads;
