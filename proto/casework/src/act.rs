@@ -2,15 +2,18 @@
 //! names for it.
 
 use liaison_proto::{
-    Bytes,
     clock::UnixMillis,
     ids::{MessageId, OfficeId},
     sha256,
     wire::{Kind, Step},
 };
-use prost_reflect::{DynamicMessage, ReflectMessage as _, Value, prost::Message as _};
+use prost_reflect::{DynamicMessage, ReflectMessage as _, prost::Message as _};
 
-use crate::{age, forms};
+use crate::{
+    age,
+    fields::{inner, text, texts, truth},
+    forms,
+};
 
 /// Messages that one message can name: what its field is limited to where it was written honestly.
 const MESSAGES_NAMED: usize = 50;
@@ -182,27 +185,6 @@ pub struct Onward {
     pub recipient: Option<OfficeId>,
 }
 
-fn text(message: &DynamicMessage, field: &str) -> String {
-    let value = message.get_field_by_name(field);
-    value.and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
-}
-
-fn truth(message: &DynamicMessage, field: &str) -> bool {
-    message.get_field_by_name(field).and_then(|value| value.as_bool()).unwrap_or_default()
-}
-
-fn texts(message: &DynamicMessage, field: &str) -> Vec<String> {
-    match message.get_field_by_name(field).as_deref() {
-        Some(Value::List(items)) => items.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect(),
-        _ => Vec::new(),
-    }
-}
-
-fn inner(message: &DynamicMessage, field: &str) -> Option<DynamicMessage> {
-    let set = message.has_field_by_name(field).then(|| message.get_field_by_name(field)).flatten()?;
-    set.as_message().cloned()
-}
-
 fn ids(message: &DynamicMessage, field: &str) -> Vec<MessageId> {
     texts(message, field).iter().take(MESSAGES_NAMED).filter_map(|id| id.parse().ok()).collect()
 }
@@ -210,7 +192,7 @@ fn ids(message: &DynamicMessage, field: &str) -> Vec<MessageId> {
 /// SHA-256, in hexadecimal, of a message of the catalogue: fields in the order of their numbers, as both sides encode it.
 #[must_use]
 pub fn record_sha256(record: &DynamicMessage) -> String {
-    sha256(&[&Bytes::from(record.encode_to_vec())]).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(sha256(&[&record.encode_to_vec()]))
 }
 
 fn signed(message: &DynamicMessage, field: &str) -> SignedRecord {

@@ -4,12 +4,14 @@ use liaison_proto::{
     ids::MessageId,
     wire::{Kind, Priority},
 };
-use prost_reflect::{DynamicMessage, Value};
+use prost_reflect::DynamicMessage;
 use serde_json::{Map, Value as Json};
 
 use crate::{
     age::{ADULT, when_found},
-    catalogue, codes, forms,
+    catalogue, codes,
+    fields::{inner, text, texts},
+    forms,
     validate::{Findings, is_empty},
 };
 
@@ -36,20 +38,7 @@ impl Written<'_> {
     }
 
     fn inner(&self, field: &str) -> Option<DynamicMessage> {
-        let value = self.content.has_field_by_name(field).then(|| self.content.get_field_by_name(field)).flatten()?;
-        value.as_message().cloned()
-    }
-}
-
-fn text(message: &DynamicMessage, field: &str) -> String {
-    let value = message.get_field_by_name(field);
-    value.and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
-}
-
-fn texts(message: &DynamicMessage, field: &str) -> Vec<String> {
-    match message.get_field_by_name(field).as_deref() {
-        Some(Value::List(items)) => items.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect(),
-        _ => Vec::new(),
+        inner(self.content, field)
     }
 }
 

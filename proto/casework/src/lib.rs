@@ -16,6 +16,7 @@ pub mod catalogue;
 pub mod codes;
 pub mod content;
 pub mod deadlines;
+mod fields;
 pub mod forms;
 mod kind_rules;
 pub mod labels;

@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 
 use liaison_proto::ids::{Channel, Lane};
-use prost_reflect::{DynamicMessage, Value};
+use prost_reflect::DynamicMessage;
 use serde_json::{Value as Json, json};
+
+use crate::fields::{text, texts};
 
 /// Numbers that one message claims at most: the newest.
 pub const MOST: usize = 4000;
@@ -23,20 +25,10 @@ pub struct Claim {
     pub leaves: Vec<Option<[u8; 32]>>,
 }
 
-fn text(message: &DynamicMessage, field: &str) -> Option<String> {
-    message.get_field_by_name(field)?.as_str().map(str::to_owned)
-}
-
 fn unhex(text: &str) -> Option<[u8; 32]> {
     let mut hash = [0; 32];
-    for (i, byte) in hash.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(i * 2..i * 2 + 2)?, 16).ok()?;
-    }
-    (text.len() == 64).then_some(hash)
-}
-
-fn hex(hash: &[u8; 32]) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::decode_to_slice(text, &mut hash).ok()?;
+    Some(hash)
 }
 
 impl Claim {
@@ -58,16 +50,15 @@ impl Claim {
     /// Reads what a counterpart claims; none when it says nothing that can be compared.
     #[must_use]
     pub fn read(content: &DynamicMessage) -> Option<Self> {
-        let lane = match text(content, "lane")?.as_str() {
+        let lane = match text(content, "lane").as_str() {
             "FLASH" => Lane::Flash,
             "URGENT" => Lane::Urgent,
             "BULK" => Lane::Bulk,
             _ => return None,
         };
-        let (from, to) = (text(content, "channel_from")?.parse().ok()?, text(content, "channel_to")?.parse().ok()?);
+        let (from, to) = (text(content, "channel_from").parse().ok()?, text(content, "channel_to").parse().ok()?);
         let first = u64::from(content.get_field_by_name("first_number")?.as_u32()?).max(1);
-        let Value::List(items) = content.get_field_by_name("leaf_sha256")?.into_owned() else { return None };
-        let leaves = items.iter().take(MOST).map(|item| item.as_str().and_then(unhex)).collect();
+        let leaves = texts(content, "leaf_sha256").iter().take(MOST).map(|hash| unhex(hash)).collect();
         Some(Self { channel: Channel { from, to, lane }, first, leaves })
     }
 
@@ -82,7 +73,7 @@ impl Claim {
     #[must_use]
     pub fn to_content(&self, differing: Option<&[u64]>) -> Json {
         let leaves: Vec<String> =
-            self.leaves.iter().map(|leaf| leaf.as_ref().map_or_else(|| NONE.to_owned(), hex)).collect();
+            self.leaves.iter().map(|leaf| leaf.map_or_else(|| NONE.to_owned(), hex::encode)).collect();
         let mut content = json!({
             "channel_from": self.channel.from,
             "channel_to": self.channel.to,
