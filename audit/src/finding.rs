@@ -54,6 +54,8 @@ findings! {
     KeyUnknown = "KEY_UNKNOWN", "a message was sealed to a key that was not the recipient's then";
     /// Admission in an entry.
     AdmissionBad = "ADMISSION_BAD", "a message was admitted against a rule: corridor, or age";
+    /// Agreements at an entry.
+    NotAgreed = "NOT_AGREED", "a message was admitted that the agreements in force then did not allow";
     /// Directory size in an entry.
     DirectoryUnknown = "DIRECTORY_UNKNOWN", "an entry was judged by a directory larger than the one shown";
     /// Time order.

@@ -11,6 +11,8 @@
 //! - Verification reads local files only and reports every finding, each from a closed list, with its evidence.
 //! - The mirror is a plain C2SP tile directory; other tools read it unchanged.
 
+#[cfg(feature = "policy")]
+mod agreements;
 pub mod cli;
 pub mod finding;
 pub mod life;

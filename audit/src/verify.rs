@@ -212,12 +212,15 @@ fn replay(state: &mut ExchangeState, entries: &[Option<ExchangeLeaf>], leaves: &
     findings
 }
 
-/// Every office signature, one by one and strictly.
+/// Every office signature, one by one and strictly; and what was agreed.
 fn check_signatures(first: usize, entries: &[Option<ExchangeLeaf>], directory: &Directory) -> Vec<Finding> {
     let finding = |(offset, entry): (usize, &Option<ExchangeLeaf>)| {
         let error = verify_entry(entry.as_ref()?, directory).err()?;
         let index = LogIndex((first + offset) as u64);
         Some(Finding::of_entry(FindingCode::from(&error), "exchange", index, chain(&error)))
     };
-    entries.iter().enumerate().filter_map(finding).collect()
+    let found = entries.iter().enumerate().filter_map(finding);
+    #[cfg(feature = "policy")]
+    let found = found.chain(crate::agreements::check(first, entries, directory));
+    found.collect()
 }

@@ -7,7 +7,6 @@ use std::{
 };
 
 use liaison_log::commit::{ApplyError, BrokenRule, Logged, Moment, Sequenced, Sequencer};
-use liaison_policy::Agreement;
 use liaison_proto::{
     Bytes, ProtoMessage as _,
     charter::Charter,
@@ -119,7 +118,7 @@ impl Sequencer for DirectorySequencer {
         }
         // Only what its countries have signed is worth compiling.
         if let Some(Record::Policy(policy)) = &record.record
-            && let Err(error) = Agreement::parse(&String::from_utf8_lossy(&policy.policy))
+            && let Err(error) = liaison_policy::check(&policy.policy)
         {
             return Sequenced::Refused(Refusal::new(RefusalCode::BadRecord, error.to_string()));
         }

@@ -168,9 +168,11 @@ impl AttachmentFiles {
         // What was received in a log that was closed has its files already.
         let unproven = state.unproven.values().map(|unproven| &unproven.header);
         let headers = outgoing.chain(incoming).chain(unproven);
-        let names = headers.flat_map(|header| header.commitments().attachments.iter());
+        let names = headers.flat_map(|header| header.commitments().attachments.iter().map(|named| &named.sha256));
+        let waiting = state.waiting.values().flat_map(|waiting| &waiting.attachments);
         let named: HashSet<PathBuf> = names
-            .filter_map(|attachment| Name::try_from(attachment.sha256.as_ref()).ok())
+            .chain(waiting)
+            .filter_map(|sha256| Name::try_from(sha256.as_ref()).ok())
             .flat_map(|name| [self.path(&name), self.part(&name)])
             .collect();
         for file in fs::read_dir(&self.root)? {

@@ -8,6 +8,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
+use liaison_casework::labels::Language;
 use liaison_link::{
     local, net,
     process::{EXIT_HELP, exit, fail, init_logs, print_check, with_config},
@@ -24,7 +25,7 @@ use crate::{
     config::{Config, DEFAULT},
     daemon,
     init::{self, NodeError},
-    officer::{output, passphrase},
+    officer::{output, passphrase, words::Words},
 };
 
 /// The node of an office.
@@ -167,7 +168,7 @@ pub fn run_by(arguments: impl IntoIterator<Item = OsString>, clock: &Arc<dyn Clo
                     ExitCode::SUCCESS
                 }
                 Ok(status) => {
-                    print!("{}", output::status(&status));
+                    print!("{}", output::status(&status, Words(Language::English)));
                     ExitCode::SUCCESS
                 }
                 Err(error) => {

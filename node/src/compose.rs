@@ -3,19 +3,18 @@
 use std::sync::Arc;
 
 use liaison_casework::{
-    act,
     case_file::CaseFile,
     content::{Attachment, Content, Gossip},
     statistics,
-    thread::event::Event,
+    thread::event::{Digest, Event},
 };
 use liaison_policy::Question;
 use liaison_proto::{
     Bytes, ProtoMessage as _,
-    clock::{Clock, UnixMillis},
+    clock::Clock,
     directory::Directory,
     entropy::{Entropy, SharedEntropy, random},
-    header::VERSION,
+    header::{Core, VERSION},
     ids::{MessageId, OfficeId},
     refusal::{Refusal, RefusalCode},
     seal::{ContentKey, Suite},
@@ -45,14 +44,10 @@ pub struct Composer {
 /// A message that is written and not yet sealed.
 #[derive(Debug)]
 pub struct Draft {
-    pub(crate) message_id: MessageId,
-    pub(crate) thread_id: MessageId,
-    pub(crate) created_at: UnixMillis,
-    pub(crate) suite: Suite,
-    pub(crate) from: OfficeId,
-    pub(crate) to: Vec<OfficeId>,
-    pub(crate) core: Bytes,
-    pub(crate) content: Vec<u8>,
+    pub(crate) core: Core,
+    pub(crate) core_bytes: Bytes,
+    pub(crate) content: Bytes,
+    pub(crate) digest: Digest,
     pub(crate) statistics: Option<Statistics>,
     pub(crate) content_key: ContentKey,
     pub(crate) attachments: Vec<wire::AttachmentCommitment>,
@@ -85,37 +80,21 @@ pub(crate) struct Statistics {
 }
 
 impl Draft {
-    /// What it does in its thread.
+    /// What it does in its thread, with or without a supervisor's signature.
     #[must_use]
-    pub(crate) fn event(&self, case: &CaseFile) -> Event {
-        Event {
-            id: self.message_id,
-            from: self.from,
-            to: self.to.clone(),
-            kind: case.kind,
-            step: case.step,
-            in_reply_to: case.in_reply_to,
-            entry: None,
-            created_at: self.created_at,
-            due_at: case.due_at,
-            retain_until: case.retain_until,
-            priority: case.priority,
-            handling: case.handling,
-            tlp: case.tlp,
-            act: Some(act::act(case.kind, &case.content)),
-            declares_too_little: false,
-        }
+    pub(crate) fn event(&self, countersigned: bool) -> Event {
+        Event::new(&self.core, None, Some(Digest { countersigned, ..self.digest.clone() }))
     }
 
     /// What agreements are asked about it: once for each recipient.
-    pub(crate) fn questions(&self, case: &CaseFile) -> impl Iterator<Item = Question> {
-        Question::of_case(case, self.from, self.created_at)
+    pub(crate) fn questions(&self) -> impl Iterator<Item = Question> {
+        Question::of(&self.core)
     }
 
     /// The message's id.
     #[must_use]
     pub const fn message_id(&self) -> MessageId {
-        self.message_id
+        self.core.message_id
     }
 }
 
@@ -175,7 +154,7 @@ impl Composer {
             step: case.step.into(),
             schema_version: SCHEMA_VERSION,
             in_reply_to: case.in_reply_to.map(id).unwrap_or_default(),
-            supersedes: Bytes::new(),
+            supersedes: case.supersedes.map(id).unwrap_or_default(),
             from: self.office.to_string(),
             to: case.to.iter().map(ToString::to_string).collect(),
             corridor,
@@ -193,15 +172,12 @@ impl Composer {
             exercise: case.exercise,
             suite: self.suite.to_wire(),
         };
+        let core_bytes = Bytes::from(core.encode_to_vec());
         Ok(Draft {
-            message_id,
-            thread_id,
-            created_at: now,
-            suite: self.suite,
-            from: self.office,
-            to: case.to.clone(),
-            core: core.encode_to_vec().into(),
-            content,
+            core: Core::parse(&core_bytes)?,
+            core_bytes,
+            content: content.into(),
+            digest: Digest::of(case.kind, &case.content, false),
             statistics,
             content_key,
             attachments: commitments,

@@ -58,3 +58,4 @@ pub mod successor;
 pub mod urgent;
 pub mod vault;
 pub mod view;
+pub mod waiting;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use liaison_casework::{labels::Language, validate::Problem};
+use liaison_casework::{labels::Language, thread::out_of_step::OutOfStep, validate::Problem};
 use liaison_link::local::{PeerUid, Reply, RequestBody};
 use liaison_log::{disk::Disk, work};
 use liaison_proto::{
@@ -32,6 +32,7 @@ use crate::{
 };
 
 mod agreements;
+mod countersigning;
 mod keys;
 mod reading;
 mod reconciling;
@@ -72,7 +73,16 @@ enum Request {
         attachments: Vec<AttachedFile>,
         #[serde(default)]
         keep_metadata: bool,
+        /// It waits for a supervisor's signature, also where nothing asks for one.
+        #[serde(default)]
+        countersign: bool,
     },
+    /// A supervisor signs what another officer wrote, and it leaves.
+    Countersign {
+        message: String,
+    },
+    /// The tables that the countries have agreed on.
+    Tables,
     /// An answer to a received message: kind and the fields of its content.
     Reply {
         message: String,
@@ -168,6 +178,8 @@ enum Failure {
     Problems(Vec<Problem>),
     /// Refused with a code.
     Refused(Refusal),
+    /// It does not fit its thread.
+    OutOfStep(OutOfStep, Refusal),
     /// Nobody unlocked.
     Locked(String),
     /// Anything else.
@@ -186,16 +198,25 @@ impl From<Locked> for Failure {
     }
 }
 
+fn refused(refusal: &Refusal) -> Value {
+    json!({
+        "error": "refused", "code": refusal.code.as_str(), "message": refusal.to_string(),
+        "advice": refusal.code.advice(),
+    })
+}
+
 impl Failure {
     fn to_json(&self) -> Value {
         match self {
             Self::Problems(problems) => {
                 json!({"error": "refused", "message": "the case file has problems", "problems": problems})
             }
-            Self::Refused(refusal) => json!({
-                "error": "refused", "code": refusal.code.as_str(), "message": refusal.to_string(),
-                "advice": refusal.code.advice(),
-            }),
+            Self::Refused(refusal) => refused(refusal),
+            Self::OutOfStep(reason, refusal) => {
+                let mut answer = refused(refusal);
+                answer["reason"] = json!(reason.code());
+                answer
+            }
             Self::Locked(message) => json!({"error": "locked", "message": message}),
             Self::Failed(message) => json!({"error": "failed", "message": message}),
         }
@@ -255,9 +276,11 @@ impl LocalApi {
                 self.vault.lock();
                 Ok(json!({"locked": true}))
             }
-            Request::Send { file, attachments, keep_metadata } => {
-                self.send_file(uid, &file, &attachments, keep_metadata, body).await
+            Request::Send { file, attachments, keep_metadata, countersign } => {
+                self.send_file(uid, &file, &attachments, keep_metadata, countersign, body).await
             }
+            Request::Countersign { message } => self.countersign(uid, find(&message)?).await,
+            Request::Tables => Ok(self.tables()),
             Request::Reply { message, kind, content } => {
                 let case = self.reply(&message, &kind, content)?;
                 self.send(uid, &case, Attached::nothing(self.composer.entropy.as_ref())).await
@@ -287,7 +310,11 @@ impl LocalApi {
                 let state = self.store.state();
                 let mut messages: Vec<_> = state.outgoing.values().collect();
                 messages.sort_by_key(|outgoing| outgoing.order);
-                Ok(newest(&messages, limit, |message| view::outgoing(&state, message)))
+                let mut shown = newest(&messages, limit, |message| view::outgoing(&state, message));
+                if let Some(lines) = shown["messages"].as_array_mut() {
+                    lines.extend(state.waiting.values().map(view::waiting));
+                }
+                Ok(shown)
             }
             Request::Show { message, language } => self.show(uid, find(&message)?, language),
             Request::Reconcile { office, lane, received, legal_basis } => {
@@ -334,6 +361,7 @@ impl LocalApi {
             "charter": self.opener.link.charters.get().number(),
             "directory_entries": directory_entries,
             "to_submit": state.to_submit.len(),
+            "to_countersign": state.waiting.len(),
             "to_confirm": state.to_state.len(),
             "to_open": state.to_open.len(),
             "unproven": state.unproven.len(),

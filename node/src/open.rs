@@ -53,7 +53,12 @@ pub struct Opened {
     pub content: Content,
     /// The officer.
     pub officer: Officer,
+    /// Supervisors who signed it, too.
+    pub countersigners: Vec<Officer>,
 }
+
+/// Signatures beside the officer's that are looked at: each costs a verification.
+const COUNTERSIGNERS: usize = 4;
 
 /// Opens a plaintext: the officer's signature first, then the content against the header.
 ///
@@ -76,26 +81,23 @@ pub fn read_plaintext(
         core.created_at,
     )
     .map_err(|_| CannotOpenReason::Officer)?;
-    // Who countersigned is shown; so each countersignature must hold, and be a supervisor's.
-    for countersigner in &plaintext.countersigners {
-        let role = officer::verify_content(
-            header.core_bytes(),
-            &plaintext.content,
-            Some(countersigner),
-            core.from,
-            signing_keys,
-            core.created_at,
-        )
-        .map(|countersigner| countersigner.role);
-        if role != Ok(wire::Role::Supervisor) {
-            return Err(CannotOpenReason::Officer);
-        }
+    // Who countersigned is shown; so each countersignature must hold, and be that of another person, a supervisor.
+    if plaintext.countersigners.len() > COUNTERSIGNERS {
+        return Err(CannotOpenReason::Officer);
     }
+    let countersigner = |signed: &wire::OfficerSignature| {
+        let (core_bytes, content) = (header.core_bytes(), &plaintext.content);
+        officer::verify_content(core_bytes, content, Some(signed), core.from, signing_keys, core.created_at)
+            .ok()
+            .filter(|found| found.role == wire::Role::Supervisor && found.officer_id != officer.officer_id)
+            .ok_or(CannotOpenReason::Officer)
+    };
+    let countersigners = plaintext.countersigners.iter().map(countersigner).collect::<Result<Vec<_>, _>>()?;
     let commitments = header.commitments();
     let attachments: Vec<Bytes> = commitments.attachments.iter().map(|a| a.sha256.clone()).collect();
     let content = Content::decode(&plaintext.content, core.kind, &attachments, &commitments.stat_sha256)
         .map_err(|_| CannotOpenReason::Content)?;
-    Ok(Opened { content, officer })
+    Ok(Opened { content, officer, countersigners })
 }
 
 /// Unwraps the content key with whichever of the office's keys the header, or a later rewrap, names.

@@ -257,6 +257,21 @@ pub struct AlarmsSeen {
     pub up_to_ms: i64,
 }
 
+/// A message that one officer has signed and that waits for a second signature. What it says follows in the bodies journal,
+/// sealed under a key of its content key.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Waiting {
+    /// Core bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub core: Bytes,
+    /// Node time.
+    #[prost(int64, tag = "2")]
+    pub at_ms: i64,
+    /// SHA-256 of its attachments' ciphertexts: their files stay.
+    #[prost(bytes = "bytes", repeated, tag = "3")]
+    pub attachments: Vec<Bytes>,
+}
+
 /// One record.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "each variant is the struct of its name")]
@@ -280,6 +295,7 @@ pub enum NodeRecord {
     AlarmsSeen(AlarmsSeen),
     Succeeded(Succeeded),
     Proven(Proven),
+    Waiting(Waiting),
 }
 
 impl NodeRecord {
@@ -312,6 +328,7 @@ impl NodeRecord {
             Self::AlarmsSeen(r) => (17, bytes(r)),
             Self::Succeeded(r) => (18, bytes(r)),
             Self::Proven(r) => (19, bytes(r)),
+            Self::Waiting(r) => (20, bytes(r)),
         }
     }
 
@@ -354,6 +371,6 @@ impl NodeRecord {
         }
         decode!(1 => Queued, 2 => Receipted, 3 => Refused, 4 => Arrived, 5 => Stated, 6 => StatementReceipted,
                 7 => Evidence, 8 => Checkpoint, 9 => Alarm, 10 => Gossip, 11 => Cancelled, 12 => Recovered, 13 => Downloaded,
-                14 => RewrapReceipted, 15 => Unproven, 16 => HeldByBroker, 17 => AlarmsSeen, 18 => Succeeded, 19 => Proven)
+                14 => RewrapReceipted, 15 => Unproven, 16 => HeldByBroker, 17 => AlarmsSeen, 18 => Succeeded, 19 => Proven, 20 => Waiting)
     }
 }

@@ -7,7 +7,7 @@ use liaison_log::journal::Position;
 use liaison_proto::{
     Bytes,
     clock::UnixMillis,
-    header::Header,
+    header::{Core, Header},
     ids::{Channel, Lane, LogIndex, MessageId, OfficeId},
     wire::{self, CannotOpenReason, NonDeliveryReason, StatementKind},
 };
@@ -28,6 +28,8 @@ pub enum Submission {
         index: LogIndex,
         /// Broker time.
         time: UnixMillis,
+        /// Directory size the entry was judged by.
+        directory_size: u64,
         /// Channel numbers in the order of the recipients.
         numbers: Vec<u64>,
         /// What the broker could not settle.
@@ -266,6 +268,19 @@ pub struct AlarmState {
     pub seen_by: Option<String>,
 }
 
+/// A message that waits for a second signature.
+#[derive(Clone, Debug)]
+pub struct Waiting {
+    /// Its core.
+    pub core: Core,
+    /// As the first officer signed it.
+    pub core_bytes: Bytes,
+    /// Where its content stands, sealed.
+    pub body: Position,
+    /// SHA-256 of its attachments' ciphertexts.
+    pub attachments: Vec<Bytes>,
+}
+
 /// The state of a node.
 #[derive(Debug, Default)]
 pub struct State {
@@ -281,6 +296,10 @@ pub struct State {
     pub replies: HashMap<MessageId, Vec<MessageId>>,
     /// Thread -> its messages that are or were here, in no order.
     pub threads: BTreeMap<MessageId, BTreeSet<MessageId>>,
+    /// Own messages that wait for a second signature.
+    pub waiting: BTreeMap<MessageId, Waiting>,
+    /// Messages that say who answers at an office.
+    pub contacts: BTreeSet<MessageId>,
     /// To be submitted, in order, per lane.
     pub to_submit: BTreeSet<(Lane, u64, MessageId)>,
     /// Statements to be sent, per lane in order of arrival: accepted index, kind, message.
@@ -354,6 +373,16 @@ impl State {
         let received = self.incoming.get(&id).map(|incoming| incoming.index);
         received.or_else(|| match self.outgoing.get(&id)?.submission {
             Submission::Receipted { index, .. } => Some(index),
+            _ => None,
+        })
+    }
+
+    /// The directory size that a message's ACCEPTED entry was judged by; none before it has one.
+    #[must_use]
+    pub fn directory_size_of(&self, id: MessageId) -> Option<u64> {
+        let received = self.incoming.get(&id).map(|incoming| incoming.directory_size);
+        received.or_else(|| match self.outgoing.get(&id)?.submission {
+            Submission::Receipted { directory_size, .. } => Some(directory_size),
             _ => None,
         })
     }

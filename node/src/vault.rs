@@ -6,13 +6,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use liaison_casework::{contacts::Contacts, thread::event::Digest};
 use liaison_link::local::PeerUid;
 use liaison_log::disk::Disk;
 use liaison_proto::{
     Bytes, ProtoMessage as _,
     clock::{Clock, DAY_MS, UnixMillis},
     entropy::Entropy,
-    ids::OfficeId,
+    ids::{MessageId, OfficeId},
     office::Office,
     sign::{PayloadType, SigningKey},
     wire::{self, directory_record::Record},
@@ -33,7 +34,21 @@ struct Session {
 struct Unlocked {
     office: Option<Arc<OfficeKeys>>,
     sessions: HashMap<PeerUid, Session>,
+    /// What messages say to their workflow: gone when the office is locked.
+    read: HashMap<MessageId, Arc<Read>>,
 }
+
+/// What was read of a message's content, so that a thread is not opened anew each time somebody looks at it.
+#[derive(Debug)]
+pub struct Read {
+    /// What it says to its workflow.
+    pub digest: Digest,
+    /// Who answers at an office, where it says so.
+    pub contacts: Option<Contacts>,
+}
+
+/// Messages of which that is kept.
+const READ: usize = 20_000;
 
 /// The vault of a node.
 pub struct Vault {
@@ -279,6 +294,23 @@ impl Vault {
         let mut unlocked = self.lock_state();
         unlocked.sessions.retain(|_, session| now < session.until);
         unlocked.sessions.get(&uid).map(|session| Arc::clone(&session.officer)).ok_or(Locked)
+    }
+
+    /// What was read of a message before, since the office was unlocked.
+    #[must_use]
+    pub fn recall(&self, message: MessageId) -> Option<Arc<Read>> {
+        self.lock_state().read.get(&message).cloned()
+    }
+
+    /// Keeps what was read of a message until the office is locked.
+    pub fn remember(&self, message: MessageId, read: &Arc<Read>) {
+        let mut unlocked = self.lock_state();
+        if unlocked.office.is_some() {
+            if unlocked.read.len() >= READ {
+                unlocked.read.clear();
+            }
+            unlocked.read.insert(message, Arc::clone(read));
+        }
     }
 
     /// Tells when something was locked or unlocked.

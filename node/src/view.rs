@@ -10,7 +10,7 @@ use liaison_proto::{
 };
 use serde_json::{Value, json};
 
-use crate::state::{EvidenceState, Incoming, Outgoing, Said, State, Submission, UnprovenIncoming};
+use crate::state::{EvidenceState, Incoming, Outgoing, Said, State, Submission, UnprovenIncoming, Waiting};
 
 /// What an entry was marked with, as officers see it.
 fn marks(marks: &[wire::Mark]) -> Value {
@@ -30,6 +30,7 @@ pub fn core(core: &Core) -> Value {
         "kind": kind_name(core.kind),
         "step": short_name("STEP_", core.step.as_str_name()),
         "in_reply_to": core.in_reply_to,
+        "supersedes": core.supersedes,
         "from": core.from,
         "to": core.to,
         "corridor": core.corridor,
@@ -46,6 +47,19 @@ pub fn core(core: &Core) -> Value {
         "exercise": core.exercise,
     })
 }
+
+/// An own message that waits for a second signature.
+#[must_use]
+pub fn waiting(waiting: &Waiting) -> Value {
+    let mut shown = core(&waiting.core);
+    let recipient = |office| json!({"office": office, "state": WAITS});
+    shown["state"] = json!(WAITS);
+    shown["recipients"] = json!(waiting.core.to.iter().map(recipient).collect::<Vec<_>>());
+    shown
+}
+
+/// The state of a message that waits for a second signature.
+pub const WAITS: &str = "WAITS";
 
 /// The answer of `office` to a message, when one arrived: ACKED or DECLINED.
 fn answer_of(state: &State, message: MessageId, office: OfficeId) -> Option<(&'static str, MessageId)> {

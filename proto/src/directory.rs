@@ -9,12 +9,12 @@ use std::{
 use prost::Message as _;
 
 use crate::{
-    agreement::{self, AgreementText},
     charter::Charter,
     clock::{DAY_MS, UnixMillis},
     ids::{Country, OfficeId},
     limits,
     office::{Office, PublishedKey, RecordError},
+    policy_text::{self, PolicyForm, PolicyText},
     seal::Suite,
     sha256,
     sign::{KeyRing, PayloadType},
@@ -42,9 +42,9 @@ pub struct Directory {
     /// Time of every entry: a key's overlap is never shorter by a later clock, nor longer by an earlier one.
     times: Vec<UnixMillis>,
     offices: BTreeMap<OfficeId, OfficeHistory>,
-    /// Index, hash of this and all before it, agreement.
-    agreements: Vec<(u64, [u8; 32], AgreementText)>,
-    /// Index of an agreement -> index of the one that it replaces.
+    /// Index, hash of this and all before it, agreement or table.
+    policies: Vec<(u64, [u8; 32], PolicyText)>,
+    /// Index of an agreement or table -> index of the one that it replaces.
     replaced: BTreeMap<u64, u64>,
     /// SHA-256 of every revocation: an old one cannot be entered again after the office was enrolled anew.
     revocations: BTreeSet<[u8; 32]>,
@@ -61,7 +61,7 @@ impl Directory {
             time: UnixMillis(i64::MIN),
             times: Vec::new(),
             offices: BTreeMap::new(),
-            agreements: Vec::new(),
+            policies: Vec::new(),
             replaced: BTreeMap::new(),
             revocations: BTreeSet::new(),
         }
@@ -132,7 +132,7 @@ impl Directory {
             Record::Office(record) => self.apply_office(record, at)?,
             Record::Key(record) => self.apply_key(record, at)?,
             Record::Revoked(record) => self.apply_revocation(record, at)?,
-            Record::Policy(record) => self.apply_agreement(record, at)?,
+            Record::Policy(record) => self.apply_policy(record, at)?,
         }
         self.size += 1;
         self.times.push(at);
@@ -215,47 +215,51 @@ impl Directory {
         Ok(())
     }
 
-    /// An agreement enters with the signatures of all the countries that it names, and of all members that the one before named:
-    /// nobody is bound, or let go, by others. It replaces the newest of its name that binds a country of its own: a name that others
-    /// have taken is no hindrance.
-    fn apply_agreement(&mut self, record: &wire::PolicyRecord, at: UnixMillis) -> Result<(), RecordError> {
-        let agreement = AgreementText::parse(&record.policy).map_err(|_| RecordError::Malformed)?;
-        if record.name != agreement.name || record.signatures.len() > 2 * agreement::MAX_COUNTRIES {
+    /// An agreement or table enters with the signatures of all the countries that it names, and of all members that the one before
+    /// named: nobody is bound, or let go, by others.
+    fn apply_policy(&mut self, record: &wire::PolicyRecord, at: UnixMillis) -> Result<(), RecordError> {
+        let policy = PolicyText::parse(&record.policy).map_err(|_| RecordError::Malformed)?;
+        if record.name != policy.name || record.signatures.len() > 2 * policy_text::MAX_COUNTRIES {
             return Err(RecordError::Malformed);
         }
-        let continues =
-            |known: &AgreementText| known.name == agreement.name && !known.countries.is_disjoint(&agreement.countries);
-        let found = self.agreements.iter().rev().find(|(.., known)| continues(known));
+        let found = self.policies.iter().rev().find(|(.., known)| policy.follows(known));
         let (replaces, before) = (found.map(|(index, ..)| *index), found.map(|(.., known)| known));
-        if agreement.serial != before.map_or(0, |before| before.serial) + 1 {
+        if policy.serial != before.map_or(0, |before| before.serial) + 1 {
             return Err(RecordError::Chain);
         }
         // One that has left the charter has no key, and is bound by nothing here.
         let member = |country: &&Country| self.charter().country(**country).is_some();
         let bound = before.into_iter().flat_map(|before| &before.countries).filter(member);
-        for country in agreement.countries.iter().chain(bound) {
+        for country in policy.countries.iter().chain(bound) {
             let authority = self.charter().authority_keys(*country, at).ok_or(RecordError::Country)?;
             let signed = record.signatures.iter().find(|signed| signed.country == country.as_str());
             let signature = signed.and_then(|signed| signed.signature.as_ref());
             authority.verify(PayloadType::Policy, &record.policy, signature).map_err(RecordError::Signature)?;
         }
-        let last = self.agreements.last().map_or([0; 32], |(_, hash, _)| *hash);
+        let last = self.policies.last().map_or([0; 32], |(_, hash, _)| *hash);
         self.replaced.extend(replaces.map(|replaced| (self.size, replaced)));
-        self.agreements.push((self.size, sha256(&[&last, &agreement.sha256()]), agreement));
+        self.policies.push((self.size, sha256(&[&last, &policy.sha256()]), policy));
         Ok(())
     }
 
     /// The agreements in force at a size of the log: those that none replaces.
-    pub fn agreements(&self, size: u64) -> impl Iterator<Item = &AgreementText> {
+    pub fn agreements(&self, size: u64) -> impl Iterator<Item = &PolicyText> {
         let replaced: BTreeSet<u64> = self.replaced.range(..size).map(|(_, replaced)| *replaced).collect();
-        let entered = self.agreements.iter().filter(move |(index, ..)| *index < size && !replaced.contains(index));
-        entered.map(|(.., known)| known)
+        let entered = self.policies.iter().filter(move |(index, ..)| *index < size && !replaced.contains(index));
+        entered.map(|(.., known)| known).filter(|known| known.form == PolicyForm::Agreement)
     }
 
-    /// Names all agreements that were entered up to a size of the log; none when there is none.
+    /// Every table that was entered up to a size of the log, in the order of entry. What was replaced is among them: tables
+    /// say from which day on they count.
+    pub fn tables(&self, size: u64) -> impl Iterator<Item = &PolicyText> {
+        let entered = self.policies.iter().filter(move |(index, ..)| *index < size);
+        entered.map(|(.., known)| known).filter(|known| known.form == PolicyForm::Table)
+    }
+
+    /// Names all agreements and tables that were entered up to a size of the log; none when there is none.
     #[must_use]
-    pub fn agreements_sha256(&self, size: u64) -> Option<[u8; 32]> {
-        self.agreements.iter().rev().find(|(index, ..)| *index < size).map(|(_, hash, _)| *hash)
+    pub fn policies_sha256(&self, size: u64) -> Option<[u8; 32]> {
+        self.policies.iter().rev().find(|(index, ..)| *index < size).map(|(_, hash, _)| *hash)
     }
 
     /// The office's record at a size of the log; none when unknown, revoked or of no member country by then.

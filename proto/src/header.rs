@@ -46,6 +46,20 @@ pub struct Core {
 }
 
 impl Core {
+    /// Reads an encoded core by itself, as [`Header::parse`] does within a header.
+    ///
+    /// # Errors
+    /// `UNSUPPORTED_VERSION` or `MALFORMED_HEADER` naming the field.
+    pub fn parse(bytes: &Bytes) -> Result<Self, Refusal> {
+        let core = wire::Core::decode(bytes.clone()).map_err(|_| malformed("core", "is not protobuf"))?;
+        check_version(core.version)?;
+        // One encoding only, and no unknown fields: there is no room for free text, and every party reads the same.
+        if core.encode_to_vec()[..] != bytes[..] {
+            return Err(malformed("core", "is not in its canonical encoding, or has fields of no version"));
+        }
+        parse_core(core)
+    }
+
     /// The channels this message takes a number on, in the order of the recipients.
     pub fn channels(&self) -> impl Iterator<Item = Channel> + '_ {
         self.to.iter().map(|&to| Channel { from: self.from, to, lane: self.lane })
@@ -72,13 +86,10 @@ impl Header {
             return Err(Refusal::new(RefusalCode::TooLarge, detail));
         }
         let header = wire::Header::decode(bytes.clone()).map_err(|_| malformed("header", "is not protobuf"))?;
-        let core = wire::Core::decode(header.core.clone()).map_err(|_| malformed("core", "is not protobuf"))?;
-        check_version(core.version)?;
-        // One encoding only, and no unknown fields: a header has no room for free text, and every party reads the same.
-        if core.encode_to_vec()[..] != header.core[..] || header.encode_to_vec()[..] != bytes[..] {
+        let core = Core::parse(&header.core)?;
+        if header.encode_to_vec()[..] != bytes[..] {
             return Err(malformed("header", "is not in its canonical encoding, or has fields of no version"));
         }
-        let core = parse_core(core)?;
         let commitments = header.commitments.ok_or_else(|| malformed("commitments", "is missing"))?;
         check_commitments(&core, &commitments)?;
         Ok(Self { bytes, core_bytes: header.core, core, commitments })

@@ -12,7 +12,6 @@
 //! - Parsed types ([`envelope::SignedEnvelope`], [`ids::OfficeId`], ...) exist only for input within [`limits`].
 //! - Types that hold what an officer wrote print as redacted.
 
-pub mod agreement;
 pub mod charter;
 pub mod clock;
 pub mod directory;
@@ -26,6 +25,7 @@ pub mod key_file;
 pub mod limits;
 pub mod office;
 pub mod officer;
+pub mod policy_text;
 pub mod refusal;
 pub mod seal;
 pub mod sign;

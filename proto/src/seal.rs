@@ -223,6 +223,12 @@ impl ContentKey {
         *self.derive(b"liaison/v1/key-commitment")
     }
 
+    /// The key under which a node keeps what waits to be sealed: body and attachments have keys of their own.
+    #[must_use]
+    pub fn waiting_key(&self) -> Zeroizing<[u8; 32]> {
+        self.derive(b"liaison/v1/waiting")
+    }
+
     pub(crate) fn derive(&self, label: &[u8]) -> Zeroizing<[u8; 32]> {
         struct Length;
         impl KeyType for Length {

@@ -5,14 +5,13 @@ use std::sync::Arc;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use liaison_link::local::PeerUid;
 use liaison_log::work;
-use liaison_policy::Agreement;
 use liaison_proto::{
     ProtoMessage as _,
-    agreement::AgreementText,
     entropy::Entropy,
     failure::chain,
     office::Office,
     officer::SignedCredential,
+    policy_text::PolicyForm,
     refusal::{Refusal, RefusalCode},
     wire::{self, Role, directory_record::Record},
 };
@@ -84,20 +83,21 @@ impl LocalApi {
         Ok(json!({"serial": request.serial, "request": STANDARD.encode(request.encode_to_vec())}))
     }
 
-    /// An agreement that this office's country has signed with the others goes into the directory.
-    fn publish_agreement(&self, policy: &wire::PolicyRecord, bytes: &[u8]) -> Result<Value, Failure> {
+    /// An agreement or a table that this office's country has signed with the others goes into the directory.
+    fn publish_policy(&self, policy: &wire::PolicyRecord, bytes: &[u8]) -> Result<Value, Failure> {
         let bad = |detail: &str| refused(RefusalCode::BadRecord, detail);
-        let agreement = AgreementText::parse(&policy.policy).map_err(|e| bad(&e.to_string()))?;
-        Agreement::parse(&agreement.text).map_err(|e| bad(&e.to_string()))?;
-        if !agreement.countries.contains(&self.office.country()) {
+        let text = liaison_policy::check(&policy.policy).map_err(|e| bad(&e.to_string()))?;
+        if !text.countries.contains(&self.office.country()) {
             return Err(bad("it does not bind this office's country"));
         }
         let record = wire::DirectoryRecord { record: Some(Record::Policy(policy.clone())) };
         let mut directory = self.directory.directory().clone();
         directory.apply(&record, self.composer.clock.now()).map_err(|e| bad(&chain(&e)))?;
-        let name = format!("agreement-{}-{:06}", agreement.name, agreement.serial);
+        let countries: String = text.countries.iter().map(|country| country.as_str().to_owned()).collect();
+        let name = format!("policy-{}-{countries}-{:06}", text.name, text.serial);
         self.vault.keystore().to_publish(&name, bytes).map_err(|e| Failure::Failed(chain(&e)))?;
-        Ok(json!({"agreement": agreement.name, "serial": agreement.serial}))
+        let what = if text.form == PolicyForm::Agreement { "agreement" } else { "table" };
+        Ok(json!({what: text.name, "serial": text.serial}))
     }
 
     /// Takes the office's next record, as its authority signed it, to be published.
@@ -113,7 +113,7 @@ impl LocalApi {
         let decoded =
             wire::DirectoryRecord::decode(bytes.as_slice()).map_err(|_| bad("it is not a directory record"))?;
         if let Some(Record::Policy(policy)) = &decoded.record {
-            return self.publish_agreement(policy, &bytes);
+            return self.publish_policy(policy, &bytes);
         }
         let Some(Record::Office(signed)) = &decoded.record else { return Err(bad("it is not an office record")) };
         if Office::claimed_id(signed).ok() != Some(self.office) {

@@ -1,7 +1,7 @@
 //! What is read: messages with their history and answers, receipts, attachments.
 
 use liaison_casework::{
-    catalogue,
+    amend, catalogue,
     content::Content,
     labels::Language,
     print::{self, Reader},
@@ -11,22 +11,47 @@ use liaison_log::proof::TlogProof;
 use liaison_proto::{
     Bytes,
     failure::chain,
-    header::Core,
-    ids::MessageId,
+    header::{Core, Header},
+    ids::{LogIndex, MessageId},
+    officer::Officer,
     refusal::{Refusal, RefusalCode},
-    wire::DataClass,
+    wire::{DataClass, Kind},
 };
 use serde_json::{Value, json};
 
-use super::{Failure, LocalApi, find};
-use crate::{attachments::plain_size, state::Submission, view};
+use super::{Failure, LocalApi, countersigning::TakenUp, find};
+use crate::{
+    attachments::plain_size,
+    keystore::OfficeKeys,
+    open::Opened,
+    state::{State, Submission},
+    view,
+};
 
 /// Bytes between the opening of an attachment and the socket.
 const PIPE_BYTES: usize = 256 * 1024;
 
+/// The newer message that its originator sent in place of one.
+fn superseded_by(state: &State, id: MessageId) -> Option<MessageId> {
+    let core = state.header(id)?.core();
+    let others = state.threads.get(&core.thread_id)?.iter().filter_map(|other| Some(state.header(*other)?.core()));
+    let newer =
+        others.filter(|other| other.supersedes == Some(id) && (other.from, other.kind) == (core.from, core.kind));
+    newer.max_by_key(|other| other.created_at).map(|other| other.message_id)
+}
+
+/// Officers by the names that they show.
+fn names(officers: &[Officer]) -> Value {
+    json!(officers.iter().map(|officer| print::plain(&officer.display_name)).collect::<Vec<_>>())
+}
+
 impl LocalApi {
     pub(super) fn show(&self, uid: PeerUid, id: MessageId, language: Language) -> Result<Value, Failure> {
-        let reader = Reader { highest: DataClass::P3, language };
+        let tables = self.tables_in_force();
+        let reader = Reader { highest: DataClass::P3, tables: &tables, language };
+        if self.store.state().waiting.contains_key(&id) {
+            return self.show_waiting(uid, id, reader);
+        }
         let state = self.store.state();
         let mut shown = if let Some(incoming) = state.incoming.get(&id) {
             view::incoming(&state, incoming)
@@ -38,6 +63,7 @@ impl LocalApi {
             return Err(Refusal::new(RefusalCode::UnknownMessage, "no such message here").into());
         };
         shown["history"] = json!(view::history(&state, id));
+        shown["superseded_by"] = json!(superseded_by(&state, id));
         let answers: Vec<(MessageId, Core)> = state
             .replies
             .get(&id)
@@ -57,8 +83,10 @@ impl LocalApi {
                     shown["attachments"] = self.attachments(&opened.content);
                     shown["officer"] =
                         json!({"id": opened.officer.officer_id, "name": print::plain(&opened.officer.display_name)});
+                    shown["countersigned_by"] = names(&opened.countersigners);
                     shown["content"] = print::to_json(opened.content.message(), DataClass::P3);
                     shown["text"] = json!(print::to_text(opened.content.message(), reader));
+                    shown["corrections"] = self.corrections(id, &opened, reader, &keys);
                 }
                 Err(error) => shown["content_missing"] = json!(chain(&error)),
             },
@@ -76,6 +104,45 @@ impl LocalApi {
         };
         shown["answers"] = json!(answers.iter().map(answer).collect::<Vec<_>>());
         Ok(shown)
+    }
+
+    /// What waits for a second signature, for whoever is to sign it.
+    fn show_waiting(&self, uid: PeerUid, id: MessageId, reader: Reader<'_>) -> Result<Value, Failure> {
+        let mut shown = self.store.state().waiting.get(&id).map(view::waiting).unwrap_or_default();
+        match self.vault.officer(uid).and_then(|_| self.vault.office()) {
+            Ok(keys) => {
+                let TakenUp { content, officer, .. } = self.take_up(id, &keys)?;
+                shown["attachments"] = self.attachments(&content);
+                shown["officer"] = json!({"id": officer.officer_id, "name": print::plain(&officer.display_name)});
+                shown["content"] = print::to_json(content.message(), DataClass::P3);
+                shown["text"] = json!(print::to_text(content.message(), reader));
+            }
+            Err(locked) => shown["content_missing"] = json!(locked.to_string()),
+        }
+        Ok(shown)
+    }
+
+    /// What its originator has said since to be wrong in a message, field by field.
+    fn corrections(&self, id: MessageId, about: &Opened, reader: Reader<'_>, keys: &OfficeKeys) -> Value {
+        let corrections: Vec<Core> = {
+            let state = self.store.state();
+            let Some(core) = state.header(id).map(Header::core) else { return json!([]) };
+            let thread = state.threads.get(&core.thread_id).into_iter().flatten();
+            let cores = thread.filter_map(|other| Some(state.header(*other)?.core()));
+            let own = |other: &&Core| other.kind == Kind::Correction && other.from == core.from;
+            let mut found: Vec<(Option<LogIndex>, Core)> =
+                cores.filter(own).map(|core| (state.entry_of(core.message_id), core.clone())).collect();
+            found.sort_by_key(|(entry, core)| (entry.is_none(), *entry, core.created_at));
+            found.into_iter().map(|(_, core)| core).collect()
+        };
+        let shown = |core: &Core| {
+            let opened = self.opener.read(core.message_id, keys).ok()?;
+            let content = opened.content.message();
+            let names = amend::messages(content).contains(&id);
+            let fields = amend::corrected(content, about.content.message(), reader);
+            names.then(|| json!({"message": core.message_id, "at": core.created_at.to_string(), "fields": fields}))
+        };
+        json!(corrections.iter().filter_map(shown).collect::<Vec<_>>())
     }
 
     /// The ACCEPTED entry of a message with its proof, as a C2SP tlog-proof whose extra line carries the entry.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use liaison_casework::{case_file, reconciliation::Claim};
+use liaison_casework::{case_file, reconciliation::Claim, tables::Tables};
 use liaison_link::local::PeerUid;
 use liaison_log::leaf_hash;
 use liaison_proto::{
@@ -87,7 +87,7 @@ impl LocalApi {
             "legal_basis": [legal_basis], "purpose": "PREVENT", "language": self.language,
             "content": claim.to_content(None),
         });
-        let case = case_file::from_json(&case).map_err(Failure::Problems)?;
+        let case = case_file::from_json(&case, Tables::built_in()).map_err(Failure::Problems)?;
         let mut sent = self.send(uid, &case, Attached::nothing(self.composer.entropy.as_ref())).await?;
         sent["numbers"] = json!(claim.leaves.len());
         Ok(sent)

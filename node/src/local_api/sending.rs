@@ -1,9 +1,14 @@
 //! What leaves: messages with their attachments, answers, and what takes a message back.
 
+use std::sync::Arc;
+
 use liaison_casework::{
+    amend,
     case_file::{self, CaseFile},
     catalogue,
     content::{Attachment, Gossip},
+    tables::Tables,
+    thread::out_of_step::OutOfStep,
     validate::Problem,
 };
 use liaison_link::local::{PeerUid, RequestBody};
@@ -12,20 +17,24 @@ use liaison_proto::{
     clock::UnixMillis,
     failure::chain,
     header::Core,
-    ids::{Lane, OfficeId},
+    ids::{Lane, MessageId, OfficeId},
     limits,
     refusal::{Refusal, RefusalCode},
-    wire::Kind,
+    wire::{Kind, Priority},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::io::AsyncReadExt as _;
+use tokio::{io::AsyncReadExt as _, sync::SemaphorePermit};
 
 use super::{Failure, LocalApi, find};
 use crate::{
     compose::Attached,
+    keystore::OfficeKeys,
     metadata::{self, FileKind},
+    open::Opened,
     record::{Cancelled, NodeRecord},
+    seal::Signatures,
+    sign::Signed,
     state::{Outgoing, Submission},
     store::StoreError,
     view,
@@ -86,13 +95,20 @@ impl LocalApi {
         file: &str,
         attachments: &[AttachedFile],
         keep_metadata: bool,
+        countersign: bool,
         body: &mut RequestBody,
     ) -> Result<Value, Failure> {
-        let case = case_file::parse(file).map_err(Failure::Problems)?;
+        let case = case_file::parse_by(file, &self.tables_in_force()).map_err(Failure::Problems)?;
         // Before a gigabyte is sealed for nothing.
         self.vault.officer(uid)?;
         let attached = self.attach(&case, attachments, keep_metadata, body).await?;
-        self.send(uid, &case, attached).await
+        self.compose(uid, &case, attached, countersign).await
+    }
+
+    /// The tables that the countries have agreed on, as this node has the directory.
+    pub(super) fn tables_in_force(&self) -> Arc<Tables> {
+        let directory = self.directory.directory();
+        Tables::of(&directory, directory.size())
     }
 
     /// Seals the files that follow a request, pictures without their metadata.
@@ -114,7 +130,7 @@ impl LocalApi {
         for (position, file) in (0_u32..).zip(files) {
             let field = || format!("attachments[{position}]");
             let mut head = vec![0; usize::try_from(file.size.min(HEAD)).unwrap_or_default()];
-            let short = |_| problem(field(), "the file is shorter than announced", "send it again");
+            let short = |_| problem(field(), "shorter than announced", "send it again");
             body.read_exact(&mut head).await.map_err(short)?;
             let kind = metadata::kind(&head);
             let name = plain_name(&file.name);
@@ -125,13 +141,13 @@ impl LocalApi {
             let entropy = self.composer.entropy.as_ref();
             let (commitment, size) = if picture && !keep_metadata {
                 if file.size > metadata::MAX_PICTURE_BYTES as u64 {
-                    return Err(problem(field(), "the picture is too large to remove its metadata", "make it smaller"));
+                    return Err(problem(field(), "picture too large", "make it smaller: its metadata is removed"));
                 }
                 let mut bytes = Vec::new();
                 whole.read_to_end(&mut bytes).await.map_err(|e| Failure::Failed(e.to_string()))?;
                 let advice = "save it as JPEG or PNG; --keep-metadata sends it as it is, with place and time";
                 let stripped = metadata::strip(&bytes)
-                    .map_err(|e| problem(field(), "its metadata cannot be removed", &format!("{e}: {advice}")))?;
+                    .map_err(|e| problem(field(), "metadata stays", &format!("{e}: {advice}")))?;
                 let size = stripped.len() as u64;
                 (files.seal(key, position, &mut stripped.as_slice(), size, entropy).await, size)
             } else {
@@ -144,35 +160,69 @@ impl LocalApi {
         Ok(attached)
     }
 
+    /// Signs, seals and queues a message.
     pub(super) async fn send(&self, uid: PeerUid, case: &CaseFile, attached: Attached) -> Result<Value, Failure> {
-        // Fails only when the semaphore is closed, which it never is.
-        let _turn = match Lane::of(case.priority) {
-            Some(Lane::Bulk) => self.turns.acquire().await.ok(),
-            _ => None,
-        };
+        self.compose(uid, case, attached, false).await
+    }
+
+    /// The same; where two persons are needed, or wanted, it waits for the second one.
+    async fn compose(
+        &self,
+        uid: PeerUid,
+        case: &CaseFile,
+        attached: Attached,
+        countersign: bool,
+    ) -> Result<Value, Failure> {
+        let _turn = self.turn(Lane::of(case.priority)).await;
         let officer = self.vault.officer(uid)?;
         let keys = self.vault.office()?;
         let gossip = self.gossip(&case.to).await;
-        let thread = self.answered_thread(case, &keys);
+        let thread = self.answered_thread(case.in_reply_to, &keys);
         let step = thread.as_ref().map_or(case.step, |thread| thread.step(case, self.office));
         let case = &CaseFile { step, ..case.clone() };
-        let signed = {
+        self.check_amended(case, &keys)?;
+        let ready = {
             let directory = self.directory.directory();
             if directory.size() == 0 {
                 let detail = "the directory has not been fetched yet; connect to the broker once";
                 return Err(Refusal::new(RefusalCode::UnknownRecipient, detail).into());
             }
             let draft = self.composer.draft(case, &directory, &self.store.state(), gossip, attached)?;
-            self.check_thread(case, &draft, thread.as_ref())?;
-            self.check_agreements(&directory, draft.questions(case))?;
-            draft.seal(&officer, &directory, self.composer.entropy.as_ref())?.sign(&keys.signing)
+            let waits = match self.check_thread(&draft, thread.as_ref(), false) {
+                Err(Failure::OutOfStep(OutOfStep::NotCountersigned, _)) => true,
+                checked => checked.map(|()| countersign)?,
+            };
+            if waits {
+                self.check_thread(&draft, thread.as_ref(), true)?;
+            }
+            self.check_agreements(&directory, draft.questions())?;
+            let signature = draft.sign(&officer, &directory)?;
+            if waits {
+                Err((draft, signature))
+            } else {
+                let signatures = Signatures { officer: signature, countersigners: Vec::new() };
+                Ok(draft.seal(signatures, &directory, self.composer.entropy.as_ref())?.sign(&keys.signing))
+            }
         };
+        match ready {
+            Ok(signed) => self.queue(signed, self.leaves(case.priority, case.kind), &keys).await,
+            Err((draft, signature)) => self.wait(draft, &signature, &keys).await,
+        }
+    }
+
+    /// A turn to compose what can wait.
+    pub(super) async fn turn(&self, lane: Option<Lane>) -> Option<SemaphorePermit<'_>> {
+        // Fails only when the semaphore is closed, which it never is.
+        if lane == Some(Lane::Bulk) { self.turns.acquire().await.ok() } else { None }
+    }
+
+    /// Keeps a message that is signed, to be submitted.
+    pub(super) async fn queue(&self, signed: Signed, leaves: UnixMillis, keys: &OfficeKeys) -> Result<Value, Failure> {
         let (message, thread) = (signed.message_id(), signed.thread_id());
         // The key first: a key without a message is harmless, a message without its key cannot be read again.
         self.key_table
             .put(&[(thread, message, signed.content_key())], &keys.storage, self.composer.entropy.as_ref())
             .map_err(|e| Failure::Failed(chain(&e)))?;
-        let leaves = self.leaves(case);
         self.store.try_write(vec![signed.into_write(leaves)]).await?;
         let mut answer = json!({"message": message, "thread": thread});
         if leaves.0 > 0 {
@@ -181,10 +231,22 @@ impl LocalApi {
         Ok(answer)
     }
 
+    /// What a correction or a translation names must be there, as far as it can be read here.
+    fn check_amended(&self, case: &CaseFile, keys: &OfficeKeys) -> Result<(), Failure> {
+        if !matches!(case.kind, Kind::Correction | Kind::Translation) {
+            return Ok(());
+        }
+        let named = amend::messages(&case.content);
+        let opened: Vec<Opened> = named.iter().filter_map(|id| self.opener.read(*id, keys).ok()).collect();
+        let about: Vec<_> = opened.iter().map(|opened| opened.content.message()).collect();
+        let problems = if about.is_empty() { Vec::new() } else { amend::check(&case.content, &about) };
+        if problems.is_empty() { Ok(()) } else { Err(Failure::Problems(problems)) }
+    }
+
     /// When a message leaves: at once where somebody waits for it, else after a pause in which it can be taken back.
-    fn leaves(&self, case: &CaseFile) -> UnixMillis {
-        let waits = Lane::of(case.priority) == Some(Lane::Flash)
-            || matches!(case.kind, Kind::Ack | Kind::Withdraw | Kind::Recall);
+    pub(super) fn leaves(&self, priority: Priority, kind: Kind) -> UnixMillis {
+        let waits =
+            Lane::of(priority) == Some(Lane::Flash) || matches!(kind, Kind::Ack | Kind::Withdraw | Kind::Recall);
         if waits || self.hold_ms == 0 { UnixMillis(0) } else { self.composer.clock.now().plus(self.hold_ms) }
     }
 
@@ -226,7 +288,7 @@ impl LocalApi {
             "in_reply_to": core.message_id,
             "content": content,
         });
-        case_file::from_json(&case).map_err(Failure::Problems)
+        case_file::from_json(&case, Tables::built_in()).map_err(Failure::Problems)
     }
 
     /// An answer to a received message.
@@ -256,6 +318,11 @@ impl LocalApi {
         self.in_the_same_matter(answered, kind, &[answered.from], &content)
     }
 
+    fn cancelled(&self, id: MessageId) -> NodeRecord {
+        let message_id = Bytes::copy_from_slice(id.as_bytes());
+        NodeRecord::Cancelled(Cancelled { message_id, at_ms: self.composer.clock.now().0 })
+    }
+
     /// Takes an own message back: before it leaves nobody ever sees it; afterwards its recipients are told.
     pub(super) async fn take_back(
         &self,
@@ -267,6 +334,10 @@ impl LocalApi {
     ) -> Result<Value, Failure> {
         let id = find(message)?;
         self.vault.officer(uid)?;
+        if self.store.state().waiting.contains_key(&id) {
+            self.store.try_write(vec![self.cancelled(id).into()]).await?;
+            return Ok(json!({"message": id, "taken_back": "before it left"}));
+        }
         let leaving = &self.opener.link.leaving;
         let (core, stays) = {
             let state = self.store.state();
@@ -284,9 +355,7 @@ impl LocalApi {
             (outgoing.header.core().clone(), waits && leaving.take_back(id))
         };
         if stays {
-            let message_id = Bytes::copy_from_slice(id.as_bytes());
-            let record = NodeRecord::Cancelled(Cancelled { message_id, at_ms: self.composer.clock.now().0 });
-            let written = self.store.try_write(vec![record.into()]).await;
+            let written = self.store.try_write(vec![self.cancelled(id).into()]).await;
             // After any other failure the record may be there all the same.
             if matches!(written, Err(StoreError::Full)) {
                 leaving.let_go(id);

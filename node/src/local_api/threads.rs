@@ -1,17 +1,18 @@
 //! Threads: where each stands, what it expects, and whether what is about to be sent fits.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use liaison_casework::{
     act,
     case_file::CaseFile,
     catalogue::{kind_name, short_name},
-    deadlines::Deadlines,
+    contacts::Contacts,
     labels::{self, Language},
+    print::plain,
     thread::{
         Mark, Taken, Thread, Workflow,
         control::{self, ControlBreach},
-        event::Event,
+        event::{Digest, Event},
     },
 };
 use liaison_link::local::PeerUid;
@@ -24,17 +25,25 @@ use liaison_proto::{
 };
 use serde_json::{Value, json};
 
-use super::{Failure, LocalApi};
+use super::{Failure, LocalApi, agreements};
 use crate::{
     compose::Draft,
     keystore::OfficeKeys,
     state::{Said, State},
+    vault::Read,
 };
+
+/// A message of a thread, as the envelope says.
+struct Listed {
+    core: Core,
+    entry: Option<LogIndex>,
+    /// Size of the directory that its entry was judged by.
+    judged_by: Option<u64>,
+}
 
 /// A thread as this office has it, before a message is added.
 pub(super) struct Known {
     thread: MessageId,
-    answered: MessageId,
     events: Vec<Event>,
     read: Option<Thread>,
 }
@@ -67,65 +76,115 @@ fn delivered(state: &State, thread: MessageId) -> Vec<OfficeId> {
 }
 
 impl LocalApi {
-    /// The cores of a thread's messages that count, each with its entry in the log.
-    fn cores(&self, thread: MessageId) -> (Vec<(Core, Option<LogIndex>)>, Vec<OfficeId>) {
+    /// A thread's messages that count.
+    fn listed(&self, thread: MessageId) -> (Vec<Listed>, Vec<OfficeId>) {
         let state = self.store.state();
         let ids = state.threads.get(&thread).into_iter().flatten();
-        let cores = ids.filter_map(|id| Some((state.header(*id)?.core().clone(), state.entry_of(*id)))).collect();
-        (cores, delivered(&state, thread))
-    }
-
-    fn events(&self, cores: &[(Core, Option<LogIndex>)], keys: Option<&OfficeKeys>) -> Vec<Event> {
-        let event = |(core, entry): &(Core, Option<LogIndex>)| {
-            let opened = keys.and_then(|keys| self.opener.read(core.message_id, keys).ok());
-            Event::new(core, *entry, opened.as_ref().map(|opened| opened.content.message()))
+        let listed = |id: &MessageId| {
+            let core = state.header(*id)?.core().clone();
+            Some(Listed { core, entry: state.entry_of(*id), judged_by: state.directory_size_of(*id) })
         };
-        cores.iter().map(event).collect()
+        (ids.filter_map(listed).collect(), delivered(&state, thread))
     }
 
-    /// The thread that a case file answers in; none when it begins one, or answers what is not here.
-    pub(super) fn answered_thread(&self, case: &CaseFile, keys: &OfficeKeys) -> Option<Known> {
-        let answered = case.in_reply_to?;
-        let thread = self.store.state().header(answered)?.core().thread_id;
-        let (cores, delivered) = self.cores(thread);
-        let events = self.events(&cores, Some(keys));
+    /// What a message's content says, read once and kept while the office is unlocked.
+    pub(super) fn read(&self, core: &Core, keys: &OfficeKeys) -> Option<Arc<Read>> {
+        let id = core.message_id;
+        if let Some(known) = self.vault.recall(id) {
+            return Some(known);
+        }
+        let opened = self.opener.read(id, keys).ok()?;
+        let content = opened.content.message();
+        let read = Arc::new(Read {
+            digest: Digest::of(core.kind, content, !opened.countersigners.is_empty()),
+            contacts: if core.kind == Kind::ContactUpdate { Contacts::of(content) } else { None },
+        });
+        self.vault.remember(id, &read);
+        Some(read)
+    }
+
+    fn events(&self, listed: &[Listed], keys: Option<&OfficeKeys>) -> Vec<Event> {
+        let read = |listed: &Listed| keys.and_then(|keys| self.read(&listed.core, keys));
+        let read: Vec<Option<Arc<Read>>> = listed.iter().map(read).collect();
+        let directory = self.directory.directory();
+        let event = |(listed, read): (&Listed, &Option<Arc<Read>>)| {
+            let digest = read.as_ref().map(|read| read.digest.clone());
+            let broken = |size| agreements::are_broken(&directory, size, &listed.core, digest.as_ref());
+            let breaks_agreement = listed.judged_by.is_some_and(broken);
+            Event { breaks_agreement, ..Event::new(&listed.core, listed.entry, digest) }
+        };
+        listed.iter().zip(&read).map(event).collect()
+    }
+
+    /// The thread that a message answers in; none when it begins one, or answers what is not here.
+    pub(super) fn answered_thread(&self, in_reply_to: Option<MessageId>, keys: &OfficeKeys) -> Option<Known> {
+        let thread = self.store.state().header(in_reply_to?)?.core().thread_id;
+        let (listed, delivered) = self.listed(thread);
+        let events = self.events(&listed, Some(keys));
         let read = Thread::replay(thread, events.iter().cloned(), &delivered);
-        Some(Known { thread, answered, events, read })
+        Some(Known { thread, events, read })
     }
 
     /// Whether a message fits its thread, and stays within what its originators allow.
     ///
     /// # Errors
     /// `OUT_OF_STEP` or `ONWARD_NOT_GRANTED`.
-    pub(super) fn check_thread(&self, case: &CaseFile, draft: &Draft, known: Option<&Known>) -> Result<(), Refusal> {
-        let Some(known) = known else { return Ok(()) };
-        let candidate = draft.event(case);
-        let answered = known.events.iter().find(|event| event.id == known.answered);
-        if let Some((answered, read)) = answered.zip(known.read.as_ref()) {
-            control::check(&candidate, answered, read).map_err(|breach| {
-                let detail = match breach {
-                    ControlBreach::NotGranted(office) => {
-                        format!("its originator has not allowed that {office} gets it (handling H2)")
-                    }
-                    ControlBreach::Wider { at_least } => {
-                        let tlp = short_name("TLP_", at_least.as_str_name()).replace('_', "+");
-                        format!("the message answered is TLP {tlp}; an answer is never wider")
-                    }
-                };
-                Refusal::new(RefusalCode::OnwardNotGranted, detail)
-            })?;
+    pub(super) fn check_thread(
+        &self,
+        draft: &Draft,
+        known: Option<&Known>,
+        countersigned: bool,
+    ) -> Result<(), Failure> {
+        let candidate = draft.event(countersigned);
+        let read = known.and_then(|known| known.read.as_ref());
+        if let Some(Err(breach)) = read.map(|read| control::check(&candidate, read)) {
+            let detail = match breach {
+                ControlBreach::NotGranted(office) => {
+                    format!("its originator has not allowed that {office} gets it (handling H2)")
+                }
+                ControlBreach::Wider { at_least } => {
+                    let tlp = short_name("TLP_", at_least.as_str_name()).replace('_', "+");
+                    format!("the message answered is TLP {tlp}; an answer is never wider")
+                }
+            };
+            return Err(Failure::OutOfStep(breach.into(), Refusal::new(RefusalCode::OnwardNotGranted, detail)));
         }
-        let missing = known.read.as_ref().map(|read| control::not_reached(&candidate, read)).unwrap_or_default();
+        let missing = read.map(|read| control::not_reached(&candidate, read)).unwrap_or_default();
         if let Some(office) = missing.first() {
             let detail = format!("a change of consent goes to every holder: {office} is missing");
-            return Err(Refusal::new(RefusalCode::OutOfStep, detail));
+            return Err(Refusal::new(RefusalCode::OutOfStep, detail).into());
         }
-        Thread::check(known.thread, known.events.iter().cloned(), candidate).map_err(|reason| {
-            let workflow = known.read.as_ref().map_or("general", |read| read.workflow().name());
-            let state = known.read.as_ref().map_or(Step::Sent, |read| read.state(self.composer.clock.now()));
-            let state = short_name("STEP_", state.as_str_name());
-            Refusal::new(RefusalCode::OutOfStep, format!("the {workflow} thread stands at {state}: {reason}"))
+        let (thread, events) =
+            known.map_or_else(|| (draft.message_id(), Vec::new()), |known| (known.thread, known.events.clone()));
+        Thread::check(thread, events, candidate).map_err(|reason| {
+            let detail = match read {
+                None => reason.to_string(),
+                Some(read) => {
+                    let state = short_name("STEP_", read.state(self.composer.clock.now()).as_str_name());
+                    format!("the {} thread stands at {state}: {reason}", read.workflow().name())
+                }
+            };
+            Failure::OutOfStep(reason, Refusal::new(RefusalCode::OutOfStep, detail))
         })
+    }
+
+    /// Who answers at an office now: by the newest of its country's contact updates.
+    fn contacts(&self, office: OfficeId, keys: &OfficeKeys, now: UnixMillis) -> Option<Arc<Read>> {
+        let updates: Vec<(Core, Option<LogIndex>)> = {
+            let state = self.store.state();
+            let of_country = |id: &MessageId| {
+                let core = state.header(*id)?.core();
+                (core.from.country() == office.country()).then(|| (core.clone(), state.entry_of(*id)))
+            };
+            state.contacts.iter().filter_map(of_country).collect()
+        };
+        let valid = |(core, entry): (Core, Option<LogIndex>)| {
+            let read = self.read(&core, keys)?;
+            let from =
+                read.contacts.as_ref().filter(|found| found.office == office && found.valid_from <= now)?.valid_from;
+            Some((from, entry, read))
+        };
+        updates.into_iter().filter_map(valid).max_by_key(|(from, entry, _)| (*from, *entry)).map(|(.., read)| read)
     }
 
     /// Where the thread of a message stands, message by message.
@@ -143,10 +202,19 @@ impl LocalApi {
 
     fn shown(&self, uid: PeerUid, thread: MessageId, language: Language) -> Option<Value> {
         let keys = self.vault.officer(uid).and_then(|_| self.vault.office()).ok();
-        let (cores, delivered) = self.cores(thread);
-        let events = self.events(&cores, keys.as_deref());
+        let (listed, delivered) = self.listed(thread);
+        let events = self.events(&listed, keys.as_deref());
         let read = Thread::replay(thread, events, &delivered)?;
-        Some(self.to_json(thread, &read, language))
+        let mut shown = self.to_json(thread, &read, language);
+        if let Some(keys) = keys {
+            let now = self.composer.clock.now();
+            let root = read.root();
+            let others = [root.from].into_iter().chain(root.to.iter().copied()).filter(|office| *office != self.office);
+            let found = others.filter_map(|office| self.contacts(office, &keys, now));
+            let contacts: Vec<Value> = found.filter_map(|read| Some(duty(read.contacts.as_ref()?, now))).collect();
+            shown["contacts"] = json!(contacts);
+        }
+        Some(shown)
     }
 
     /// The newest threads, oldest first.
@@ -179,6 +247,7 @@ impl LocalApi {
         };
         let offices = read.offices().iter().map(|(office, state)| json!({"office": office, "state": state.name()}));
         let root = read.root();
+        let messages = read.events().iter().zip(read.taken());
         let held = read.victim_return().is_some_and(liaison_casework::thread::victim_return::VictimReturn::is_held);
         json!({
             "thread": thread,
@@ -192,16 +261,34 @@ impl LocalApi {
             "held": held,
             "hold_label": held.then(|| label("step-RETURN_BIA_HOLD".to_owned())),
             "offices": offices.collect::<Vec<_>>(),
-            "messages": read.taken().iter().map(|taken| message(read, taken, language)).collect::<Vec<_>>(),
-            "expected": read.expected(&Deadlines::default(), now).into_iter().map(expected).collect::<Vec<_>>(),
+            "messages": messages.map(|(event, taken)| message(read, event, taken, language)).collect::<Vec<_>>(),
+            "expected": read.expected(&self.tables_in_force(), now).into_iter().map(expected).collect::<Vec<_>>(),
             "incomplete": read.is_incomplete().then_some("something in it cannot be read here"),
         })
     }
 }
 
+/// Who answers at an office, those on duty first.
+fn duty(contacts: &Contacts, now: UnixMillis) -> Value {
+    let mut officers: Vec<(bool, Value)> = contacts
+        .officers
+        .iter()
+        .map(|officer| {
+            let on_duty = officer.is_on_duty(contacts.office, now);
+            let shown = json!({
+                "name": plain(&officer.name), "role": plain(&officer.role), "number": plain(&officer.number),
+                "languages": officer.languages, "hours": plain(&officer.hours), "on_duty": on_duty,
+            });
+            (on_duty, shown)
+        })
+        .collect();
+    officers.sort_by_key(|(on_duty, _)| !on_duty);
+    let officers: Vec<Value> = officers.into_iter().map(|(_, officer)| officer).collect();
+    json!({"office": contacts.office, "valid_from": contacts.valid_from.to_string(), "officers": officers})
+}
+
 /// One message of a thread: what it is, and what became of it.
-fn message(read: &Thread, taken: &Taken, language: Language) -> Value {
-    let event = read.events().iter().find(|event| event.id == taken.id);
+fn message(read: &Thread, event: &Event, taken: &Taken, language: Language) -> Value {
     let (mark, reason) = match taken.mark {
         Mark::Taken => ("TAKEN", None),
         Mark::Noted => ("NOTED", None),
@@ -215,13 +302,15 @@ fn message(read: &Thread, taken: &Taken, language: Language) -> Value {
         "from": taken.from,
         "kind": kind,
         "kind_label": labels::text(language, &format!("kind-{kind}")),
-        "step": event.map(|event| short_name("STEP_", event.step.as_str_name())),
-        "at": event.map_or(UnixMillis(0), |event| event.created_at).to_string(),
+        "step": short_name("STEP_", event.step.as_str_name()),
+        "at": event.created_at.to_string(),
         "mark": mark,
         "reason": reason.map(|reason| reason.code()),
-        "advice": reason.map(|reason| reason.advice()),
+        "advice": reason.map(|reason| labels::text(language, &format!("reason-{}", reason.code()))),
         "concurrent_with": taken.concurrent_with,
-        "record_sha256": event.and_then(|event| event.act.as_ref()).and_then(record),
+        "replaced_by": read.superseded_by(taken.id),
+        "countersigned": event.digest.as_ref().is_some_and(|digest| digest.countersigned),
+        "record_sha256": event.act().and_then(record),
     })
 }
 

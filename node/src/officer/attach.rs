@@ -14,7 +14,7 @@ use liaison_link::{
 };
 use serde_json::{Value, json};
 
-use super::answer::{answered, sent};
+use super::answer::{Terminal, sent};
 
 fn open(path: &Path) -> io::Result<(Value, fs::File)> {
     let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
@@ -28,39 +28,30 @@ fn open(path: &Path) -> io::Result<(Value, fs::File)> {
 }
 
 /// Sends a case file with files.
-pub(super) fn send(socket: &Path, json: bool, text: &str, files: &[PathBuf], keep_metadata: bool) -> ExitCode {
+pub(super) fn send(at: &Terminal, text: &str, files: &[PathBuf], keep_metadata: bool, countersign: bool) -> ExitCode {
     let opened: io::Result<Vec<(Value, fs::File)>> = files.iter().map(|path| open(path)).collect();
     let (described, mut opened): (Vec<Value>, Vec<fs::File>) = match opened {
         Ok(opened) => opened.into_iter().unzip(),
         Err(error) => return fail("liaison", &error, exit::FAILED),
     };
-    let request = json!({"op": "send", "file": text, "attachments": described, "keep_metadata": keep_metadata});
+    let request = json!({"op": "send", "file": text, "attachments": described, "keep_metadata": keep_metadata,
+        "countersign": countersign});
     let nothing: Box<dyn Read> = Box::new(io::empty());
     let mut body = opened.drain(..).fold(nothing, |before, file| Box::new(before.chain(file)));
-    let answer = local::call_with(socket, &request, &mut body, &mut io::sink());
-    match answered(socket, json, &request, answer) {
-        Ok(answer) if json => {
-            println!("{answer:#}");
-            ExitCode::SUCCESS
-        }
-        Ok(answer) => {
-            print!("{}", sent(&answer));
-            ExitCode::SUCCESS
-        }
-        Err(code) => code,
-    }
+    let answer = local::call_with(&at.socket, &request, &mut body, &mut io::sink());
+    at.say(at.answered(&request, answer), sent)
 }
 
 /// Writes an attachment to a file, which only its owner may read.
-pub(super) fn fetch(socket: &Path, json: bool, message: &str, number: usize, output: &Path) -> ExitCode {
+pub(super) fn fetch(at: &Terminal, message: &str, number: usize, output: &Path) -> ExitCode {
     let request = json!({"op": "attachment", "message": message, "number": number});
     let created = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(output);
     let mut file = match created {
         Ok(file) => file,
         Err(error) => return fail("liaison", &error, exit::FAILED),
     };
-    let answer = local::call_with(socket, &request, &mut io::empty(), &mut file);
-    let answer = match answered(socket, json, &request, answer) {
+    let answer = local::call_with(&at.socket, &request, &mut io::empty(), &mut file);
+    let answer = match at.answered(&request, answer) {
         Ok(answer) => answer,
         Err(code) => {
             // Nothing of it came: an empty file would look like an attachment.
@@ -73,7 +64,7 @@ pub(super) fn fetch(socket: &Path, json: bool, message: &str, number: usize, out
         let _ = fs::remove_file(output);
         return fail("liaison", &io::Error::other("the attachment does not open as it was sealed"), exit::FAILED);
     }
-    if json {
+    if at.json {
         println!("{:#}", json!({"written": output.display().to_string(), "size": answer["size"]}));
     } else {
         println!("{}: {} bytes", output.display(), answer["size"]);

@@ -1,18 +1,21 @@
 //! The command line of `liaison`.
 
-use std::{
-    ffi::OsString,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use liaison_casework::{case_file, catalogue, codes, labels::Language, template};
+use liaison_casework::{codes, labels::Language};
 use liaison_link::process::{EXIT_HELP, exit, fail};
 use liaison_proto::ids::OfficeId;
 use serde_json::{Value, json};
 
-use super::{answer, answer::sent, attach, keys, output, passphrase, policy, policy::Policy, threads};
+use super::{
+    answer,
+    answer::{Terminal, sent},
+    attach, keys, offline, output, passphrase, policy,
+    policy::Policy,
+    threads,
+    words::Words,
+};
 
 /// Send, read and answer messages of your office.
 #[derive(Debug, Parser)]
@@ -37,6 +40,14 @@ enum Command {
     New {
         /// Kind of message.
         kind: String,
+    },
+    /// Writes a case file by question and answer, in your language. Needs no node.
+    Write {
+        /// Kind of message.
+        kind: String,
+        /// File to write; it must not exist.
+        #[arg(long, short)]
+        output: PathBuf,
     },
     /// Prints a code list with its meanings, or the names of all lists.
     Codes {
@@ -68,6 +79,14 @@ enum Command {
         /// Leaves place, time and device in pictures.
         #[arg(long)]
         keep_metadata: bool,
+        /// It waits until a supervisor has signed it, too; where two persons are needed it does so by itself.
+        #[arg(long)]
+        countersign: bool,
+    },
+    /// Signs what another officer of your office wrote, as a supervisor, and lets it leave. Read it first: liaison show.
+    Countersign {
+        /// Message id.
+        message: String,
     },
     /// Takes an own message back: unseen before it leaves; later its recipients are told.
     Withdraw {
@@ -229,10 +248,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let Arguments { socket, json, language, command } = arguments;
     let tag = language.tag();
-    let ask = |request: Value, print: fn(&Value) -> String| ask(&socket, json, &request, print);
+    let at = &Terminal { socket, json, words: Words(language) };
+    let ask = |request: Value, print: fn(&Value, Words) -> String| at.ask(&request, print);
     match command {
-        Command::New { kind } => new(&kind, json),
-        Command::Codes { list: Some(list) } => print_codes(&list, language, json),
+        Command::New { kind } => offline::new(at, &kind),
+        Command::Write { kind, output } => offline::write(at, &kind, &output),
+        Command::Codes { list: Some(list) } => offline::codes(at, &list),
         Command::Codes { list: None } => {
             let names: Vec<&str> = codes::names().collect();
             if json {
@@ -243,13 +264,13 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Check { file } => match answer::read_file(&file) {
-            Ok(text) => check(&text, json),
+            Ok(text) => offline::check(at, &text),
             Err(error) => fail("liaison", &error, exit::FAILED),
         },
         Command::Unlock { officer, passphrase_file } => {
             match passphrase::read(passphrase_file.as_deref(), "Passphrase: ") {
                 Ok(passphrase) => {
-                    ask(json!({"op": "unlock", "officer": officer, "passphrase": *passphrase}), |answer| {
+                    ask(json!({"op": "unlock", "officer": officer, "passphrase": *passphrase}), |answer, _| {
                         let officer = answer["officer"].as_str().unwrap_or_default();
                         format!("{officer} is unlocked until {}\n", answer["until"].as_str().unwrap_or_default())
                     })
@@ -257,9 +278,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
                 Err(error) => fail("liaison", &error, exit::FAILED),
             }
         }
-        Command::Lock => ask(json!({"op": "lock"}), |_| "locked\n".to_owned()),
-        Command::Send { file, attach, keep_metadata } => match answer::read_file(&file) {
-            Ok(text) => attach::send(&socket, json, &text, &attach, keep_metadata),
+        Command::Lock => ask(json!({"op": "lock"}), |_, _| "locked\n".to_owned()),
+        Command::Countersign { message } => ask(json!({"op": "countersign", "message": message}), sent),
+        Command::Send { file, attach, keep_metadata, countersign } => match answer::read_file(&file) {
+            Ok(text) => attach::send(at, &text, &attach, keep_metadata, countersign),
             Err(error) => fail("liaison", &error, exit::FAILED),
         },
         Command::Withdraw { message, reason, text } => {
@@ -270,13 +292,13 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Recall { message, reason } => {
             ask(json!({"op": "take-back", "message": message, "kind": "RECALL", "reason": reason}), taken_back)
         }
-        Command::Attachment { message, number, output } => attach::fetch(&socket, json, &message, number, &output),
-        Command::RotateKeys => ask(json!({"op": "rotate-keys"}), |answer| {
+        Command::Attachment { message, number, output } => attach::fetch(at, &message, number, &output),
+        Command::RotateKeys => ask(json!({"op": "rotate-keys"}), |answer, _| {
             format!("{} new encryption keys; they are published when the broker is reached\n", answer["new_keys"])
         }),
         Command::RenewStorageKeys => ask(json!({"op": "renew-storage-keys"}), output::storage_keys),
-        Command::RenewOfficeKeys { output, fresh } => keys::renew_office(&socket, json, &output, fresh),
-        Command::Publish { file } => keys::publish(&socket, json, &file),
+        Command::RenewOfficeKeys { output, fresh } => keys::renew_office(at, &output, fresh),
+        Command::Publish { file } => keys::publish(at, &file),
         Command::RenewOfficer { officer, new_key, passphrase_file } => {
             let file = passphrase_file.as_deref();
             match new_key.then(|| passphrase::read(file, "Passphrase of the officer: ")).transpose() {
@@ -299,7 +321,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             };
             ask(request, threads::reconciled)
         }
-        Command::Policy(policy) => policy::run(&socket, json, &policy),
+        Command::Policy(policy) => policy::run(at, &policy),
         Command::Thread { message } => {
             ask(json!({"op": "thread", "message": message, "language": tag}), threads::thread)
         }
@@ -315,111 +337,32 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Receipt { message, output } => {
             let request = json!({"op": "receipt", "message": message});
             match output {
-                None => ask(request, |answer| answer["proof"].as_str().unwrap_or_default().to_owned()),
-                Some(path) => answer::write_field(&socket, json, &request, "proof", &path),
+                None => ask(request, |answer, _| answer["proof"].as_str().unwrap_or_default().to_owned()),
+                Some(path) => at.write_field(&request, "proof", &path),
             }
         }
         Command::Status => ask(json!({"op": "status"}), output::status),
-        Command::Alarms { seen } => alarms(&socket, json, seen),
+        Command::Alarms { seen } => alarms(at, seen),
     }
 }
 
-fn taken_back(answer: &Value) -> String {
+fn taken_back(answer: &Value, _: Words) -> String {
     let text = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
     format!("{}\ntaken back: {}\n", text("message"), text("taken_back"))
 }
 
-fn ask(socket: &Path, json: bool, request: &Value, print: fn(&Value) -> String) -> ExitCode {
-    match answer::call(socket, json, request) {
-        Ok(answer) if json => {
-            println!("{answer:#}");
-            ExitCode::SUCCESS
-        }
-        Ok(answer) => {
-            print!("{}", print(&answer));
-            ExitCode::SUCCESS
-        }
-        Err(code) => code,
-    }
-}
-
-fn alarms(socket: &Path, json: bool, seen: bool) -> ExitCode {
-    let answer = match answer::call(socket, json, &json!({"op": "alarms"})) {
+fn alarms(at: &Terminal, seen: bool) -> ExitCode {
+    let answer = match at.call(&json!({"op": "alarms"})) {
         Ok(answer) => answer,
         Err(code) => return code,
     };
-    if json {
-        println!("{answer:#}");
-    } else {
-        print!("{}", output::alarms(&answer));
-    }
     let newest = answer["alarms"].as_array().into_iter().flatten().filter_map(|alarm| alarm["at_ms"].as_i64()).max();
+    let said = at.say(Ok(answer), output::alarms);
     match newest.filter(|_| seen) {
-        None => ExitCode::SUCCESS,
-        Some(up_to) => match answer::call(socket, json, &json!({"op": "alarms-seen", "up_to_ms": up_to})) {
+        None => said,
+        Some(up_to) => match at.call(&json!({"op": "alarms-seen", "up_to_ms": up_to})) {
             Ok(_) => ExitCode::SUCCESS,
             Err(code) => code,
         },
-    }
-}
-
-fn new(kind: &str, json: bool) -> ExitCode {
-    match catalogue::kind_by_name(&kind.to_ascii_uppercase()).and_then(template::template) {
-        Some(text) => {
-            if json {
-                println!("{:#}", json!({"kind": kind.to_ascii_uppercase(), "template": text}));
-            } else {
-                print!("{text}");
-            }
-            ExitCode::SUCCESS
-        }
-        None => {
-            let kinds: Vec<&str> = catalogue::kinds().iter().map(|entry| catalogue::kind_name(entry.kind)).collect();
-            eprintln!("liaison: no kind {kind:?} in this version; there are: {}", kinds.join(", "));
-            ExitCode::from(exit::REFUSED)
-        }
-    }
-}
-
-fn print_codes(name: &str, language: Language, json: bool) -> ExitCode {
-    let meant = |code: &'static str| (code, codes::meaning_in(language, name, code).unwrap_or_default());
-    match codes::list(name) {
-        Some(list) if json => {
-            let codes: serde_json::Map<_, _> =
-                list.iter().map(|(code, _)| meant(code)).map(|(code, text)| (code.to_owned(), json!(text))).collect();
-            println!("{:#}", json!(codes));
-        }
-        Some(list) => {
-            list.iter().map(|(code, _)| meant(code)).for_each(|(code, meaning)| println!("{code:<20}  {meaning}"));
-        }
-        None => {
-            eprintln!("liaison: no code list {name:?}");
-            return ExitCode::from(exit::REFUSED);
-        }
-    }
-    ExitCode::SUCCESS
-}
-
-fn check(text: &str, json: bool) -> ExitCode {
-    match case_file::parse(text) {
-        Ok(case) => {
-            let class = catalogue::short_name("DATA_CLASS_", case.data_class.as_str_name());
-            let kind = catalogue::kind_name(case.kind);
-            if json {
-                println!("{:#}", json!({"kind": kind, "complete": true, "data_class": class}));
-            } else {
-                println!("{kind} is complete; highest data class {class}");
-            }
-            ExitCode::SUCCESS
-        }
-        Err(problems) => {
-            let answer = json!({"message": "the case file has problems", "problems": problems});
-            if json {
-                println!("{answer:#}");
-            } else {
-                eprint!("liaison: {}", output::failure(&answer));
-            }
-            ExitCode::from(exit::REFUSED)
-        }
     }
 }

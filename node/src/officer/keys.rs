@@ -5,13 +5,13 @@ use std::{fs, path::Path, process::ExitCode};
 use liaison_link::process::{exit, fail};
 use serde_json::json;
 
-use super::answer;
+use super::answer::Terminal;
 
 /// Writes the office's next record for its authority to sign.
-pub(super) fn renew_office(socket: &Path, json: bool, output: &Path, fresh: bool) -> ExitCode {
+pub(super) fn renew_office(at: &Terminal, output: &Path, fresh: bool) -> ExitCode {
     let request = json!({"op": "renew-office-keys", "fresh": fresh});
-    let code = answer::write_field(socket, json, &request, "request", output);
-    if code == ExitCode::SUCCESS && !json {
+    let code = at.write_field(&request, "request", output);
+    if code == ExitCode::SUCCESS && !at.json {
         println!(
             "written to {}; your country's authority signs it, then: liaison publish FILE\nuntil then, and for 7 days \
              after, the keys of today are good",
@@ -22,16 +22,17 @@ pub(super) fn renew_office(socket: &Path, json: bool, output: &Path, fresh: bool
 }
 
 /// Hands the signed record to the node.
-pub(super) fn publish(socket: &Path, json: bool, file: &Path) -> ExitCode {
+pub(super) fn publish(at: &Terminal, file: &Path) -> ExitCode {
     let record = match fs::read_to_string(file) {
         Ok(record) => record,
         Err(error) => return fail("liaison", &error, exit::FAILED),
     };
-    match answer::call(socket, json, &json!({"op": "publish", "record": record})) {
-        Ok(answer) if json => println!("{answer:#}"),
-        Ok(answer) if answer["agreement"].is_string() => {
-            let name = answer["agreement"].as_str().unwrap_or_default();
-            println!("agreement {name} goes into the directory when the broker is reached");
+    match at.call(&json!({"op": "publish", "record": record})) {
+        Ok(answer) if at.json => println!("{answer:#}"),
+        Ok(answer) if answer["agreement"].is_string() || answer["table"].is_string() => {
+            let what = if answer["table"].is_string() { "table" } else { "agreement" };
+            let name = answer[what].as_str().unwrap_or_default();
+            println!("{what} {name} goes into the directory when the broker is reached");
         }
         Ok(answer) => println!(
             "record {} is published when the broker is reached; its keys are in use from then on, once the office is \

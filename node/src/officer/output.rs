@@ -1,7 +1,14 @@
 //! What the node answers, as text for a terminal.
 
-use liaison_casework::print::plain;
+use std::fmt::Write as _;
+
+use liaison_casework::{
+    labels::{self, Language},
+    print::plain,
+};
 use serde_json::Value;
+
+use super::words::Words;
 
 /// A text that cannot move the cursor or colour the terminal, whoever wrote it.
 pub(super) fn text(value: &Value) -> String {
@@ -29,13 +36,21 @@ fn earlier(answer: &Value) -> String {
     }
 }
 
+/// What a state means, in the officer's language; the codes are English already.
+fn meaning(state: &Value, words: Words) -> String {
+    match words.language() {
+        Language::English => String::new(),
+        _ => format!("  {}", words.label("delivery", state.as_str().unwrap_or_default())),
+    }
+}
+
 /// The inbox, a line a message.
 #[must_use]
-pub fn inbox(answer: &Value) -> String {
+pub fn inbox(answer: &Value, words: Words) -> String {
     let mut lines = earlier(answer);
     for message in answer["messages"].as_array().into_iter().flatten() {
         lines.push_str(&format!(
-            "{}  {:<11}  {:<10}  {:<8}  {:<11}  no. {}  {}\n",
+            "{}  {:<11}  {:<10}  {:<8}  {:<11}  no. {}  {}{}\n",
             text(&message["message"]),
             text(&message["kind"]),
             text(&message["from"]),
@@ -43,6 +58,7 @@ pub fn inbox(answer: &Value) -> String {
             text(&message["state"]),
             message["number"].as_u64().map_or_else(|| "-".to_owned(), |number| number.to_string()),
             time(if message["accepted_at"].is_null() { &message["arrived_at"] } else { &message["accepted_at"] }),
+            meaning(&message["state"], words),
         ));
     }
     if lines.is_empty() { "the inbox is empty\n".to_owned() } else { lines }
@@ -50,18 +66,19 @@ pub fn inbox(answer: &Value) -> String {
 
 /// The outbox, a line a message and recipient.
 #[must_use]
-pub fn outbox(answer: &Value) -> String {
+pub fn outbox(answer: &Value, words: Words) -> String {
     let mut lines = earlier(answer);
     for message in answer["messages"].as_array().into_iter().flatten() {
         for recipient in message["recipients"].as_array().into_iter().flatten() {
             lines.push_str(&format!(
-                "{}  {:<11}  {:<10}  {:<8}  {:<11}  {}\n",
+                "{}  {:<11}  {:<10}  {:<8}  {:<11}  {}{}\n",
                 text(&message["message"]),
                 text(&message["kind"]),
                 text(&recipient["office"]),
                 text(&message["priority"]),
                 text(&recipient["state"]),
                 time(&message["created_at"]),
+                meaning(&recipient["state"], words),
             ));
         }
         if let Some(code) = message["refusal"]["code"].as_str() {
@@ -74,7 +91,7 @@ pub fn outbox(answer: &Value) -> String {
 
 /// One message with its history.
 #[must_use]
-pub fn message(answer: &Value) -> String {
+pub fn message(answer: &Value, words: Words) -> String {
     let mut out = format!(
         "{} {}\nfrom {} to {}, corridor {}\n{} · {} · TLP {} · {} · {}\n",
         text(&answer["kind"]),
@@ -89,56 +106,34 @@ pub fn message(answer: &Value) -> String {
         text(&answer["purpose"]),
     );
     for mark in answer["marks"].as_array().into_iter().flatten() {
-        out.push_str(match mark.as_str().unwrap_or_default() {
-            "CLOCK_SKEW" => "MARKED: the sender's clock was more than five minutes off\n",
-            "STALE_KEY" => "MARKED: sealed to an encryption key past its validity\n",
-            "UNWITNESSED" => "MARKED: the log had restarted, and not everybody outside had confirmed its size\n",
-            "LATE" => "MARKED: delivered after its time-out, withdrawal or expiry\n",
-            "STALE_REVOCATION" => "MARKED: the sender's revocation list was late or missing\n",
-            "UNPROVEN" => {
-                "MARKED: it came while the broker's log was under repair, before anything proved its place there\n"
-            }
-            _ => "MARKED: something that the broker could not settle\n",
-        });
+        let label = words.label("mark", mark.as_str().unwrap_or_default());
+        let label = if label.is_empty() { text(mark) } else { label.to_owned() };
+        let _ = writeln!(out, "{}: {label}", words.loud(words.word("marked")));
     }
-    if answer["in_reply_to"].is_string() {
-        out.push_str(&format!("answers {}\n", text(&answer["in_reply_to"])));
+    if answer["state"] == "WAITS" {
+        let _ = writeln!(out, "{}", words.loud(words.word("waits-for-countersignature")));
+    }
+    for (field, word) in [("in_reply_to", "answers"), ("supersedes", "replaces"), ("superseded_by", "replaced-by")] {
+        if answer[field].is_string() {
+            let _ = writeln!(out, "{} {}", words.word(word), text(&answer[field]));
+        }
     }
     if answer["exercise"] == Value::Bool(true) {
-        out.push_str("EXERCISE: a drill\n");
+        let _ = writeln!(out, "{}", words.loud(words.word("exercise")));
     }
-    if let Some(content) = answer["text"].as_str() {
-        out.push_str(&format!("\nwritten and signed by {}\n", text(&answer["officer"]["name"])));
-        for line in content.lines() {
-            out.push_str(&format!("  {line}\n"));
-        }
-    }
-    for file in answer["attachments"].as_array().into_iter().flatten() {
-        out.push_str(&format!(
-            "  attachment {}: {} ({}, {} bytes) {}\n",
-            file["number"],
-            text(&file["name"]),
-            text(&file["media_type"]),
-            file["size"],
-            text(&file["state"])
-        ));
-    }
-    if let Some(missing) = answer["content_missing"].as_str() {
-        out.push_str(&format!("\ncontent not shown: {missing}\n"));
-    }
+    content(answer, words, &mut out);
     for reply in answer["answers"].as_array().into_iter().flatten() {
-        let by = reply["officer"].as_str().map(|officer| format!(", signed by {}", plain(officer))).unwrap_or_default();
-        out.push_str(&format!(
-            "\n{} from {}{by} ({})\n",
-            text(&reply["kind"]),
-            text(&reply["from"]),
-            text(&reply["message"])
-        ));
+        let signed = |officer: &str| format!(", {} {}", words.word("written-by"), plain(officer));
+        let by = reply["officer"].as_str().map(signed).unwrap_or_default();
+        let kind = words.label("kind", reply["kind"].as_str().unwrap_or_default());
+        let _ = writeln!(out, "\n{kind}: {}{by} ({})", text(&reply["from"]), text(&reply["message"]));
         for line in reply["text"].as_str().unwrap_or_default().lines() {
-            out.push_str(&format!("  {line}\n"));
+            let _ = writeln!(out, "  {line}");
         }
     }
-    out.push_str("\nhistory\n");
+    if answer["history"].as_array().is_some_and(|events| !events.is_empty()) {
+        let _ = writeln!(out, "\n{}", words.word("history"));
+    }
     for event in answer["history"].as_array().into_iter().flatten() {
         let by = event["by"].as_str().map(|by| format!(" by {by}")).unwrap_or_default();
         let entry = event["entry"].as_u64().map(|entry| format!(" (entry {entry})")).unwrap_or_default();
@@ -156,9 +151,46 @@ pub fn message(answer: &Value) -> String {
     out
 }
 
+/// What was written, who signed it, and what was said since to be wrong in it.
+fn content(answer: &Value, words: Words, out: &mut String) {
+    if let Some(content) = answer["text"].as_str() {
+        let _ = writeln!(out, "\n{} {}", words.word("written-by"), text(&answer["officer"]["name"]));
+        if answer["countersigned_by"].as_array().is_some_and(|names| !names.is_empty()) {
+            let _ = writeln!(out, "{} {}", words.word("countersigned-by"), list(&answer["countersigned_by"]));
+        }
+        // Before what it corrects: nobody acts on a wrong name first.
+        for correction in answer["corrections"].as_array().into_iter().flatten() {
+            let _ = writeln!(out, "{} {}", words.loud(words.word("corrected-by")), text(&correction["message"]));
+            for field in correction["fields"].as_array().into_iter().flatten() {
+                let was = if field["was"].is_null() { "-".to_owned() } else { text(&field["was"]) };
+                let wrong = words.word("was-wrong");
+                let _ = writeln!(out, "  {}: {was} {wrong}: {}", text(&field["label"]), text(&field["value"]));
+            }
+        }
+        for line in content.lines() {
+            let _ = writeln!(out, "  {line}");
+        }
+    }
+    for file in answer["attachments"].as_array().into_iter().flatten() {
+        let _ = writeln!(
+            out,
+            "  {} {}: {} ({}, {} bytes) {}",
+            words.word("attachment"),
+            file["number"],
+            text(&file["name"]),
+            text(&file["media_type"]),
+            file["size"],
+            text(&file["state"])
+        );
+    }
+    if let Some(missing) = answer["content_missing"].as_str() {
+        let _ = writeln!(out, "\n{}: {missing}", words.word("content-not-shown"));
+    }
+}
+
 /// The node's status.
 #[must_use]
-pub fn status(answer: &Value) -> String {
+pub fn status(answer: &Value, _: Words) -> String {
     let mut out = format!("{}: {} received, {} sent\n", text(&answer["office"]), answer["received"], answer["sent"]);
     let since = time(&answer["broker"]["since"]);
     if answer["broker"]["connected"] == Value::Bool(true) {
@@ -175,6 +207,7 @@ pub fn status(answer: &Value) -> String {
     }
     for (field, what) in [
         ("to_submit", "waiting for the broker's receipt"),
+        ("to_countersign", "waiting for a supervisor's countersignature; see: liaison outbox"),
         ("to_confirm", "confirmations waiting for the broker"),
         ("to_open", "arrived and not opened"),
         (
@@ -210,7 +243,7 @@ pub fn status(answer: &Value) -> String {
 
 /// Alarms, a line each.
 #[must_use]
-pub fn alarms(answer: &Value) -> String {
+pub fn alarms(answer: &Value, _: Words) -> String {
     let alarms = answer["alarms"].as_array().into_iter().flatten();
     let line = |alarm: &Value| {
         let seen =
@@ -223,27 +256,40 @@ pub fn alarms(answer: &Value) -> String {
 
 /// An officer with a new credential.
 #[must_use]
-pub fn renewed(answer: &Value) -> String {
+pub fn renewed(answer: &Value, _: Words) -> String {
     format!("{} has a new credential, good until {}\n", text(&answer["officer"]), time(&answer["until"]))
 }
 
 /// New keys at rest.
 #[must_use]
-pub fn storage_keys(answer: &Value) -> String {
+pub fn storage_keys(answer: &Value, _: Words) -> String {
     let behind: Vec<String> = answer["behind"].as_array().into_iter().flatten().map(text).collect();
     format!("new keys at rest; these officers get theirs when they unlock next: {}\n", behind.join(", "))
 }
 
-/// Why the node did not do what was asked.
+/// Why the node did not do what was asked: in the officer's words, and in those that were logged.
 #[must_use]
-pub fn failure(answer: &Value) -> String {
-    let mut out = format!("{}\n", text(&answer["message"]));
-    for problem in answer["problems"].as_array().into_iter().flatten() {
-        let (field, rule, advice) = (text(&problem["field"]), text(&problem["rule"]), text(&problem["advice"]));
-        out.push_str(&format!("  {field}: {rule} ({advice})\n"));
+pub fn failure(answer: &Value, words: Words) -> String {
+    let english = words.language() == Language::English;
+    let code = answer["code"].as_str().unwrap_or_default();
+    let problems = answer["problems"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut out = match words.label("refusal", code) {
+        "" if problems.is_empty() || english => format!("{}\n", text(&answer["message"])),
+        "" => format!("{}\n", words.word("problems")),
+        _ if english => format!("{}\n", text(&answer["message"])),
+        label => format!("{label}\n  {}\n", text(&answer["message"])),
+    };
+    if let Some(reason) = answer["reason"].as_str().filter(|_| !english) {
+        let _ = writeln!(out, "  {}", words.label("reason", reason));
     }
-    if let Some(advice) = answer["advice"].as_str() {
-        out.push_str(&format!("  what to do: {advice}\n"));
+    for problem in problems {
+        let (field, advice) = (text(&problem["field"]), text(&problem["advice"]));
+        let rule = labels::rule(words.language(), problem["rule"].as_str().unwrap_or_default());
+        let _ = writeln!(out, "  {field}: {rule} ({advice})");
+    }
+    let advice = if english { "" } else { words.label("advice", code) };
+    if let Some(advice) = Some(advice).filter(|advice| !advice.is_empty()).or(answer["advice"].as_str()) {
+        let _ = writeln!(out, "  {}: {advice}", words.word("what-to-do"));
     }
     out
 }

@@ -3,13 +3,13 @@
 use std::{fmt::Write as _, fs, path::Path, process::ExitCode};
 
 use clap::Subcommand;
-use liaison_casework::catalogue;
+use liaison_casework::{catalogue, print};
 use liaison_link::process::{exit, fail};
 use liaison_policy::{Agreement, Agreements, Question};
 use liaison_proto::wire::{DataClass, Handling, LegalBasis, Priority, Purpose, Tlp};
 use serde_json::{Value, json};
 
-use super::{answer, output};
+use super::{answer, answer::Terminal, output, words::Words};
 
 /// What can be asked.
 #[derive(Debug, Subcommand)]
@@ -19,7 +19,10 @@ pub(super) enum Policy {
         /// Case file, YAML or JSON; - for standard input.
         file: std::path::PathBuf,
     },
-    /// Tests agreements that are not in force yet: *.cedar and decisions.tsv of a directory. Needs no node.
+    /// Prints the tables that the countries have agreed on: deadlines, gates, holidays.
+    Tables,
+    /// Tests agreements and tables that are not in force yet: *.cedar with decisions.tsv, and *.toml, of a directory. Needs no
+    /// node.
     Test {
         /// The directory.
         directory: std::path::PathBuf,
@@ -27,23 +30,16 @@ pub(super) enum Policy {
 }
 
 /// Runs it.
-pub(super) fn run(socket: &Path, json: bool, policy: &Policy) -> ExitCode {
+pub(super) fn run(at: &Terminal, policy: &Policy) -> ExitCode {
     match policy {
         Policy::Explain { file } => match answer::read_file(file) {
-            Ok(text) => {
-                let answered = answer::call(socket, json, &json!({"op": "explain", "file": text}));
-                match answered {
-                    Ok(answer) if json => println!("{answer:#}"),
-                    Ok(answer) => print!("{}", explained(&answer)),
-                    Err(code) => return code,
-                }
-                ExitCode::SUCCESS
-            }
+            Ok(text) => at.ask(&json!({"op": "explain", "file": text}), explained),
             Err(error) => fail("liaison", &error, exit::FAILED),
         },
+        Policy::Tables => at.ask(&json!({"op": "tables"}), tables),
         Policy::Test { directory } => match test(directory) {
             Ok(report) => {
-                if json {
+                if at.json {
                     println!("{:#}", json!({"decisions": report.decisions, "wrong": report.wrong}));
                 } else {
                     report.wrong.iter().for_each(|line| println!("{line}"));
@@ -56,7 +52,21 @@ pub(super) fn run(socket: &Path, json: bool, policy: &Policy) -> ExitCode {
     }
 }
 
-fn explained(answer: &Value) -> String {
+fn tables(answer: &Value, _: Words) -> String {
+    let mut out = String::new();
+    for table in answer["tables"].as_array().into_iter().flatten() {
+        for line in table["text"].as_str().unwrap_or_default().lines() {
+            let _ = writeln!(out, "{}", print::plain(line));
+        }
+        out.push('\n');
+    }
+    for table in answer["unreadable"].as_array().into_iter().flatten() {
+        let _ = writeln!(out, "NOT READ by this version, and without effect here: {}", output::text(table));
+    }
+    if out.is_empty() { "no table is agreed on: what is built in counts\n".to_owned() } else { out }
+}
+
+fn explained(answer: &Value, _: Words) -> String {
     let mut out = String::new();
     for decision in answer["decisions"].as_array().into_iter().flatten() {
         let verdict = if decision["allowed"] == Value::Bool(true) { "allowed" } else { "NOT allowed" };
@@ -77,14 +87,21 @@ struct Report {
 
 fn test(directory: &Path) -> Result<Report, std::io::Error> {
     let bad = |path: &Path, what: String| std::io::Error::other(format!("{}: {what}", path.display()));
-    let mut files: Vec<_> = fs::read_dir(directory)?.filter_map(|entry| entry.ok().map(|e| e.path())).collect();
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "cedar"));
-    files.sort();
+    let listed: Vec<_> = fs::read_dir(directory)?.filter_map(|entry| entry.ok().map(|e| e.path())).collect();
+    let of = |wanted: &str| {
+        let mut files: Vec<_> = listed.iter().filter(|path| path.extension().is_some_and(|e| e == wanted)).collect();
+        files.sort();
+        files
+    };
+    let files = of("cedar");
     let read =
-        |path: &std::path::PathBuf| Agreement::parse(&fs::read_to_string(path)?).map_err(|e| bad(path, e.to_string()));
+        |path: &&std::path::PathBuf| Agreement::parse(&fs::read_to_string(path)?).map_err(|e| bad(path, e.to_string()));
     let agreements = Agreements::new(files.iter().map(read).collect::<Result<Vec<_>, _>>()?);
     let table = directory.join("decisions.tsv");
     let mut report = Report { decisions: 0, wrong: Vec::new() };
+    for path in of("toml") {
+        liaison_policy::check(&fs::read(path)?).map_err(|e| bad(path, e.to_string()))?;
+    }
     for (number, line) in (1..).zip(fs::read_to_string(&table)?.lines()) {
         if line.starts_with('#') || line.is_empty() {
             continue;

@@ -4,25 +4,53 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::output::{list, text, time};
+use super::{
+    output::{list, text, time},
+    words::Words,
+};
 
 fn items(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
 /// What is expected, a line each; what this office owes first.
-fn expected(thread: &Value, out: &mut String) {
+fn expected(thread: &Value, words: Words, out: &mut String) {
     let mut lines: Vec<&Value> = items(&thread["expected"]).collect();
     lines.sort_by_key(|line| line["own"] != Value::Bool(true));
     for line in lines {
-        let own = if line["own"] == Value::Bool(true) { "expected of you" } else { "expected" };
-        let late = if line["overdue"] == Value::Bool(true) { " OVERDUE" } else { "" };
-        let due = if line["due"].is_null() { String::new() } else { format!(", by {}", time(&line["due"])) };
+        let own = words.word(if line["own"] == Value::Bool(true) { "expected-of-you" } else { "expected" });
+        let late = match line["overdue"] == Value::Bool(true) {
+            true => format!(" {}", words.loud(words.label("state", "OVERDUE"))),
+            false => String::new(),
+        };
+        let due = match line["due"].is_null() {
+            true => String::new(),
+            false => format!(", {} {}", words.word("until"), time(&line["due"])),
+        };
         let _ = writeln!(out, "  {own}: {} ({}){due}{late}", text(&line["label"]), list(&line["from"]));
     }
 }
 
-fn head(thread: &Value) -> String {
+/// Whom one can call, whoever is on duty first.
+fn contacts(thread: &Value, words: Words, out: &mut String) {
+    for office in items(&thread["contacts"]) {
+        for officer in items(&office["officers"]) {
+            let on_duty = officer["on_duty"] == Value::Bool(true);
+            let _ = writeln!(
+                out,
+                "  {} {}: {} {} ({}; {})",
+                words.word(if on_duty { "on-duty" } else { "contact" }),
+                text(&office["office"]),
+                text(&officer["name"]),
+                text(&officer["number"]),
+                list(&officer["languages"]),
+                text(&officer["hours"]),
+            );
+        }
+    }
+}
+
+fn head(thread: &Value, words: Words) -> String {
     let mut out = format!(
         "{}  {}\n  {} -> {}\n  {} ({})\n",
         text(&thread["thread"]),
@@ -33,20 +61,23 @@ fn head(thread: &Value) -> String {
         text(&thread["state"]),
     );
     if let Some(hold) = thread["hold_label"].as_str() {
-        let _ = writeln!(out, "  HELD: {hold}");
+        let _ = writeln!(out, "  {}: {hold}", words.loud(words.label("state", "HELD")));
     }
-    if let Some(why) = thread["incomplete"].as_str() {
-        let _ = writeln!(out, "  INCOMPLETE: {why}");
+    if !thread["incomplete"].is_null() {
+        let _ = writeln!(out, "  {}", words.word("incomplete"));
     }
     out
 }
 
 /// One thread, message by message.
 #[must_use]
-pub(super) fn thread(answer: &Value) -> String {
-    let mut out = head(answer);
+pub(super) fn thread(answer: &Value, words: Words) -> String {
+    let mut out = head(answer, words);
     for office in items(&answer["offices"]) {
-        let _ = writeln!(out, "  {}: {}", text(&office["office"]), text(&office["state"]));
+        let state = text(&office["state"]);
+        let label = words.label("step", &state);
+        let label = if label.is_empty() { words.label("state", &state) } else { label };
+        let _ = writeln!(out, "  {}: {label} ({state})", text(&office["office"]));
     }
     for message in items(&answer["messages"]) {
         let _ = writeln!(
@@ -60,37 +91,46 @@ pub(super) fn thread(answer: &Value) -> String {
         );
         match message["mark"].as_str() {
             Some("OUT_OF_STEP") => {
-                let _ = writeln!(out, "        OUT OF STEP: {}", text(&message["advice"]));
+                let out_of_step = words.loud(words.label("state", "OUT_OF_STEP"));
+                let _ = writeln!(out, "        {out_of_step}: {}", text(&message["advice"]));
             }
-            Some("TAKEN_BACK") => out.push_str("        taken back\n"),
-            Some("UNREADABLE") => out.push_str("        cannot be read here\n"),
+            Some("TAKEN_BACK") => {
+                let _ = writeln!(out, "        {}", words.word("taken-back"));
+            }
+            Some("UNREADABLE") => {
+                let _ = writeln!(out, "        {}", words.label("state", "UNREADABLE"));
+            }
             _ => {}
         }
         if let Some(other) = message["concurrent_with"].as_str() {
-            let _ = writeln!(out, "        SENT AT THE SAME TIME as {other}: whoever wrote it had not seen that one");
+            let _ = writeln!(out, "        {}: {other}", words.loud(words.label("state", "CONCURRENT")));
+        }
+        if let Some(newer) = message["replaced_by"].as_str() {
+            let _ = writeln!(out, "        {} {newer}", words.word("replaced-by"));
         }
         if let Some(hash) = message["record_sha256"].as_str() {
-            let _ = writeln!(out, "        record {hash}");
+            let _ = writeln!(out, "        {} {hash}", words.word("record"));
         }
     }
-    expected(answer, &mut out);
+    expected(answer, words, &mut out);
+    contacts(answer, words, &mut out);
     out
 }
 
 /// Threads, oldest first.
 #[must_use]
-pub(super) fn list_of(answer: &Value) -> String {
+pub(super) fn list_of(answer: &Value, words: Words) -> String {
     let mut out = String::new();
     for thread in items(&answer["threads"]) {
-        out.push_str(&head(thread));
-        expected(thread, &mut out);
+        out.push_str(&head(thread, words));
+        expected(thread, words, &mut out);
     }
-    if out.is_empty() { "no threads\n".to_owned() } else { out }
+    if out.is_empty() { format!("{}\n", words.word("no-threads")) } else { out }
 }
 
 /// A reconciliation that was signed.
 #[must_use]
-pub(super) fn reconciled(answer: &Value) -> String {
+pub(super) fn reconciled(answer: &Value, _: Words) -> String {
     let mut out = format!("{}\n{} numbers signed\n", text(&answer["message"]), answer["numbers"]);
     match answer["differing"].as_array().map(Vec::as_slice) {
         None => {}

@@ -11,14 +11,14 @@ use liaison_log::{
 use liaison_proto::{
     Bytes,
     clock::UnixMillis,
-    header::Header,
+    header::{Core, Header},
     ids::{Channel, LogIndex, MessageId},
-    wire::{self, StatementKind},
+    wire::{self, Kind, StatementKind},
 };
 
 use super::{
     AlarmState, EvidenceState, GivenUp, HeldEntry, Incoming, Outgoing, OwnStatement, Rewrap, Said, State, Submission,
-    UnprovenIncoming, note_rewrap,
+    UnprovenIncoming, Waiting, note_rewrap,
 };
 use crate::record::{NodeRecord, Receipted, Recovered};
 
@@ -41,6 +41,7 @@ impl State {
                 let (id, lane) = (header.core().message_id, header.core().lane);
                 let body = body.ok_or("a queued message without a body")?;
                 self.note_thread(&header);
+                self.waiting.remove(&id);
                 self.order += 1;
                 self.to_submit.insert((lane, self.order, id));
                 let signature = queued.office_signature;
@@ -69,7 +70,17 @@ impl State {
                 outgoing.submission = Submission::Refused { code, detail, signed };
                 self.to_submit.remove(&key);
             }
+            NodeRecord::Waiting(waiting) => {
+                let core = Core::parse(&waiting.core).map_err(|e| e.to_string())?;
+                let body = body.ok_or("a message that waits without its content")?;
+                let (core_bytes, attachments) = (waiting.core, waiting.attachments);
+                self.waiting.insert(core.message_id, Waiting { core, core_bytes, body, attachments });
+            }
             NodeRecord::Cancelled(cancelled) => {
+                let waiting = MessageId::from_wire(&cancelled.message_id).ok();
+                if waiting.is_some_and(|id| self.waiting.remove(&id).is_some()) {
+                    return Ok(());
+                }
                 let outgoing = self.outgoing_mut(&cancelled.message_id)?;
                 let key = (outgoing.header.core().lane, outgoing.order, outgoing.header.core().message_id);
                 // What has a receipt has left, whatever else is written of it.
@@ -236,8 +247,14 @@ impl State {
             self.sent_numbers.entry(channel).or_default().take(*number);
         }
         let outgoing = self.outgoing_mut(&receipted.message_id)?;
-        outgoing.submission =
-            Submission::Receipted { index, time: leaf.time, numbers, marks: leaf.marks, receipt: position };
+        outgoing.submission = Submission::Receipted {
+            index,
+            time: leaf.time,
+            directory_size: leaf.directory_size,
+            numbers,
+            marks: leaf.marks,
+            receipt: position,
+        };
         let key = (outgoing.header.core().lane, outgoing.order, outgoing.header.core().message_id);
         self.to_submit.remove(&key);
         Ok(())
@@ -255,8 +272,14 @@ impl State {
             self.sent_numbers.entry(channel).or_default().take(*number);
         }
         self.order += 1;
-        let submission =
-            Submission::Receipted { index, time: leaf.time, numbers, marks: leaf.marks, receipt: position };
+        let submission = Submission::Receipted {
+            index,
+            time: leaf.time,
+            directory_size: leaf.directory_size,
+            numbers,
+            marks: leaf.marks,
+            receipt: position,
+        };
         let (order, not_before, evidence) = (self.order, UnixMillis(0), Vec::new());
         let (header, held_by_broker, again) = (*header, None, false);
         let outgoing =
@@ -324,6 +347,9 @@ impl State {
     fn note_thread(&mut self, header: &Header) {
         let core = header.core();
         self.threads.entry(core.thread_id).or_default().insert(core.message_id);
+        if core.kind == Kind::ContactUpdate {
+            self.contacts.insert(core.message_id);
+        }
         if let Some(answered) = core.in_reply_to {
             // One that came without a receipt comes again.
             let replies = self.replies.entry(answered).or_default();

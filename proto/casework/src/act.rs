@@ -3,7 +3,7 @@
 
 use liaison_proto::{
     clock::UnixMillis,
-    ids::{MessageId, OfficeId},
+    ids::{Country, MessageId, OfficeId},
     sha256,
     wire::{Kind, Step},
 };
@@ -13,6 +13,7 @@ use crate::{
     age,
     fields::{inner, text, texts, truth},
     forms,
+    persons::Persons,
 };
 
 /// Messages that one message can name: what its field is limited to where it was written honestly.
@@ -126,8 +127,66 @@ pub enum Act {
         /// None in the first; then whether both hold the same.
         same: Option<bool>,
     },
+    /// The originator says of own messages what was wrong in them, or that they are to be erased.
+    Amend(Vec<MessageId>),
     /// Belongs to the thread and changes nothing about where it stands.
     Note,
+}
+
+/// What else of a content its workflow looks at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Details {
+    /// How the other office can come by what is asked for.
+    pub availability: Option<Availability>,
+    /// When a handover is to be.
+    pub appointment: Option<UnixMillis>,
+    /// The country of origin takes the longer time to verify.
+    pub takes_longer: bool,
+    /// The country of origin asks for more, to verify.
+    pub asks_more: bool,
+    /// The country that a person is said to come from.
+    pub citizenship: Option<Country>,
+    /// Who it is about.
+    pub persons: Persons,
+}
+
+impl Details {
+    /// Of a content.
+    #[must_use]
+    pub fn of(kind: Kind, content: &DynamicMessage) -> Self {
+        let instant = |message: &DynamicMessage, field| {
+            forms::instant(&text(message, field)).map(|(millis, _)| UnixMillis(millis))
+        };
+        Self {
+            availability: Availability::of(&text(content, "availability")),
+            appointment: inner(content, "appointment").and_then(|appointment| instant(&appointment, "at")),
+            takes_longer: truth(content, "takes_longer"),
+            asks_more: !texts(content, "more_info").is_empty(),
+            citizenship: text(content, "claimed_citizenship").parse().ok(),
+            persons: Persons::of(kind, content),
+        }
+    }
+}
+
+/// How the other office can come by what is asked for (list `availability`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Availability {
+    /// It has it at hand.
+    Direct,
+    /// It can come by it.
+    Obtainable,
+}
+
+impl Availability {
+    /// By its code.
+    #[must_use]
+    pub fn of(code: &str) -> Option<Self> {
+        match code {
+            "DIRECT" => Some(Self::Direct),
+            "OBTAINABLE" => Some(Self::Obtainable),
+            _ => None,
+        }
+    }
 }
 
 /// What a consent covers of what a return needs.
@@ -298,7 +357,8 @@ pub fn act(kind: Kind, content: &DynamicMessage) -> Act {
             let result = text(content, "result");
             Act::Reconcile { same: (!result.is_empty()).then(|| result == "SAME") }
         }
-        Kind::Correction | Kind::EraseNotice | Kind::Translation | Kind::CallNote | Kind::Unspecified => Act::Note,
+        Kind::Correction | Kind::EraseNotice => Act::Amend(ids(content, "message_ids")),
+        Kind::Translation | Kind::CallNote | Kind::Unspecified => Act::Note,
     }
 }
 
@@ -341,7 +401,7 @@ pub fn steps(act: &Act) -> &'static [Step] {
         Act::Tell | Act::Consent { .. } | Act::AskOnward(_) | Act::DecideOnward { .. } | Act::Reconcile { .. } => {
             &[Step::Sent]
         }
-        Act::Note => &[Step::Sent],
+        Act::Amend(_) | Act::Note => &[Step::Sent],
     }
 }
 

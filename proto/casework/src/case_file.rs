@@ -11,6 +11,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::{
     act, catalogue, forms, kind_rules,
+    tables::Tables,
     validate::{Findings, Problem, is_empty, message},
 };
 
@@ -18,7 +19,7 @@ use crate::{
 pub const MAX_BYTES: usize = 1024 * 1024;
 
 /// The keys of a case file beside `content`.
-pub const KEYS: [&str; 13] = [
+pub const KEYS: [&str; 14] = [
     "kind",
     "to",
     "priority",
@@ -31,6 +32,7 @@ pub const KEYS: [&str; 13] = [
     "due",
     "retain_until",
     "in_reply_to",
+    "supersedes",
     "content",
 ];
 
@@ -63,6 +65,8 @@ pub struct CaseFile {
     pub retain_until: Option<UnixMillis>,
     /// The message answered.
     pub in_reply_to: Option<MessageId>,
+    /// The own earlier message that this one replaces.
+    pub supersedes: Option<MessageId>,
     /// Highest class of the fields that are set.
     pub data_class: DataClass,
     /// The kind's message.
@@ -75,11 +79,19 @@ impl std::fmt::Debug for CaseFile {
     }
 }
 
-/// Reads a case file.
+/// Reads a case file, by what is built in.
 ///
 /// # Errors
 /// Every problem at once; none repeats what was written.
 pub fn parse(text: &str) -> Result<CaseFile, Vec<Problem>> {
+    parse_by(text, Tables::built_in())
+}
+
+/// Reads a case file, by what the countries have agreed on.
+///
+/// # Errors
+/// Every problem at once; none repeats what was written.
+pub fn parse_by(text: &str, tables: &Tables) -> Result<CaseFile, Vec<Problem>> {
     let whole = |rule, advice: String| vec![Problem { field: "file".to_owned(), rule, advice }];
     if text.len() > MAX_BYTES {
         return Err(whole("too long", format!("at most {MAX_BYTES} bytes")));
@@ -89,15 +101,15 @@ pub fn parse(text: &str) -> Result<CaseFile, Vec<Problem>> {
         let line = e.location().map_or(0, |location| location.line());
         whole("not YAML or JSON", format!("well-formed text; see line {line}"))
     })?;
-    from_json(&value)
+    from_json(&value, tables)
 }
 
 /// Reads a case file from its parsed form.
 ///
 /// # Errors
 /// Every problem at once; none repeats what was written.
-pub fn from_json(value: &Json) -> Result<CaseFile, Vec<Problem>> {
-    let mut found = Findings::default();
+pub fn from_json(value: &Json, tables: &Tables) -> Result<CaseFile, Vec<Problem>> {
+    let mut found = Findings::new(tables);
     let Json::Object(file) = value else {
         found.problem("file", "wrong type", "an object with the keys of a case file; liaison new KIND prints one");
         return Err(found.problems);
@@ -137,7 +149,9 @@ pub fn from_json(value: &Json) -> Result<CaseFile, Vec<Problem>> {
     {
         found.problem("retain_until", "too early", "a time after due");
     }
-    let in_reply_to = read_reply(file, &mut found);
+    let supersedes = read_id(file, "supersedes", &mut found);
+    // What replaces a message is in its thread.
+    let in_reply_to = read_id(file, "in_reply_to", &mut found).or(supersedes);
     kind_rules::check_thread(kind, file, &content, in_reply_to, &mut found);
     let exercise = match file.get("exercise") {
         None | Some(Json::Null) => false,
@@ -177,13 +191,14 @@ pub fn from_json(value: &Json) -> Result<CaseFile, Vec<Problem>> {
         due_at,
         retain_until,
         in_reply_to,
+        supersedes,
         data_class,
         content,
     })
 }
 
 /// Messages about a victim travel at least at H2 and AMBER+STRICT. A code that was not read has its own problem.
-fn check_protection(victim: bool, handling: Option<Handling>, tlp: Option<Tlp>, found: &mut Findings) {
+fn check_protection(victim: bool, handling: Option<Handling>, tlp: Option<Tlp>, found: &mut Findings<'_>) {
     if !victim {
         return;
     }
@@ -208,7 +223,7 @@ fn kind_advice() -> String {
     format!("one of: {}", names.join(", "))
 }
 
-fn read_kind(file: &Map<String, Json>, found: &mut Findings) -> Option<Kind> {
+fn read_kind(file: &Map<String, Json>, found: &mut Findings<'_>) -> Option<Kind> {
     let kind = string(file, "kind").and_then(catalogue::kind_by_name);
     if kind.is_none() {
         let rule = if file.contains_key("kind") { "unknown kind" } else { "required" };
@@ -222,17 +237,52 @@ fn wire_name(prefix: &str, code: &str) -> String {
     format!("{prefix}{}", code.replace('+', "_"))
 }
 
-fn advice(key: &str) -> &'static str {
+/// The codes that a key of the envelope takes, and the prefix of their labels.
+#[must_use]
+pub fn codes(key: &str) -> Option<(&'static str, &'static [&'static str])> {
     match key {
-        "priority" => "one of: FLASH, URGENT, ROUTINE, PERIODIC",
-        "handling" => "one of: H0, H1, H2, H3",
-        "tlp" => "one of: RED, AMBER+STRICT, AMBER, GREEN, CLEAR",
-        "legal_basis" => {
-            "a list of: VNKH05, VNTH08, VNCN10, VNLA10, THLA05, THKH03, COMMIT, ACTIP, UNTOC, PALERMO, MLA, \
-             INTERPOL, ASEANAPOL, DOMESTIC"
-        }
-        _ => "one of: PREVENT, INVEST, RESCUE, IDENTIFY, RETURN, REINTEG, STATS",
+        "priority" => Some(("priority", &["FLASH", "URGENT", "ROUTINE", "PERIODIC"])),
+        "handling" => Some(("handling", &["H0", "H1", "H2", "H3"])),
+        "tlp" => Some(("tlp", &["RED", "AMBER+STRICT", "AMBER", "GREEN", "CLEAR"])),
+        "legal_basis" => Some((
+            "legal-basis",
+            &[
+                "VNKH05",
+                "VNTH08",
+                "VNCN10",
+                "VNLA10",
+                "THLA05",
+                "THKH03",
+                "COMMIT",
+                "ACTIP",
+                "UNTOC",
+                "PALERMO",
+                "MLA",
+                "INTERPOL",
+                "ASEANAPOL",
+                "DOMESTIC",
+            ],
+        )),
+        "purpose" => Some(("purpose", &["PREVENT", "INVEST", "RESCUE", "IDENTIFY", "RETURN", "REINTEG", "STATS"])),
+        _ => None,
     }
+}
+
+/// What a key of the envelope takes that has no codes.
+#[must_use]
+pub fn hint(key: &str) -> &'static str {
+    match key {
+        "to" => "a list of office ids such as [CN-BLO-HKO]",
+        "language" => "the language of the free text, ISO 639-3, such as vie",
+        "in_reply_to" | "supersedes" => "a message id as liaison inbox shows it",
+        "due" | "retain_until" => "a time with offset such as 2026-11-20T08:30:00+07:00",
+        _ => "",
+    }
+}
+
+fn advice(key: &str) -> String {
+    let codes = codes(key).map_or(&[][..], |(_, codes)| codes).join(", ");
+    if key == "legal_basis" { format!("a list of: {codes}") } else { format!("one of: {codes}") }
 }
 
 fn code<T>(
@@ -240,7 +290,7 @@ fn code<T>(
     key: &str,
     prefix: &str,
     parse: impl Fn(&str) -> Option<T>,
-    found: &mut Findings,
+    found: &mut Findings<'_>,
 ) -> Option<T> {
     let Some(text) = string(file, key) else {
         found.problem(key, "required", advice(key));
@@ -253,11 +303,11 @@ fn code<T>(
     code
 }
 
-fn read_offices(file: &Map<String, Json>, found: &mut Findings) -> Vec<OfficeId> {
+fn read_offices(file: &Map<String, Json>, found: &mut Findings<'_>) -> Vec<OfficeId> {
     let items = match file.get("to") {
         Some(Json::Array(items)) if !items.is_empty() => items,
         _ => {
-            found.problem("to", "required", "a list of office ids such as [CN-BLO-HKO]");
+            found.problem("to", "required", hint("to"));
             return Vec::new();
         }
     };
@@ -275,7 +325,7 @@ fn read_offices(file: &Map<String, Json>, found: &mut Findings) -> Vec<OfficeId>
     offices
 }
 
-fn read_bases(file: &Map<String, Json>, found: &mut Findings) -> Vec<LegalBasis> {
+fn read_bases(file: &Map<String, Json>, found: &mut Findings<'_>) -> Vec<LegalBasis> {
     let mut bases = Vec::new();
     for item in file.get("legal_basis").and_then(Json::as_array).into_iter().flatten() {
         let basis = item.as_str().and_then(|text| LegalBasis::from_str_name(&wire_name("LEGAL_BASIS_", text)));
@@ -291,40 +341,40 @@ fn read_bases(file: &Map<String, Json>, found: &mut Findings) -> Vec<LegalBasis>
     bases
 }
 
-fn read_language(file: &Map<String, Json>, found: &mut Findings) -> Option<String> {
+fn read_language(file: &Map<String, Json>, found: &mut Findings<'_>) -> Option<String> {
     match string(file, "language") {
         Some(text) if forms::check("language", text).is_none() => Some(text.to_owned()),
         Some(_) => {
-            found.problem("language", "not of its form", "the language of the free text, ISO 639-3, such as vie");
+            found.problem("language", "not of its form", hint("language"));
             None
         }
         None => {
-            found.problem("language", "required", "the language of the free text, ISO 639-3, such as vie");
+            found.problem("language", "required", hint("language"));
             None
         }
     }
 }
 
-fn read_instant(file: &Map<String, Json>, key: &str, found: &mut Findings) -> Option<UnixMillis> {
+fn read_instant(file: &Map<String, Json>, key: &str, found: &mut Findings<'_>) -> Option<UnixMillis> {
     let text = match file.get(key) {
         None | Some(Json::Null) => return None,
         Some(value) => value.as_str().unwrap_or_default(),
     };
     let instant = forms::instant(text).map(|(millis, _)| UnixMillis(millis)).filter(|instant| instant.0 > 0);
     if instant.is_none() {
-        found.problem(key, "not of its form", "a time with offset such as 2026-11-20T08:30:00+07:00");
+        found.problem(key, "not of its form", hint(key));
     }
     instant
 }
 
-fn read_reply(file: &Map<String, Json>, found: &mut Findings) -> Option<MessageId> {
-    let text = match file.get("in_reply_to") {
+fn read_id(file: &Map<String, Json>, key: &str, found: &mut Findings<'_>) -> Option<MessageId> {
+    let text = match file.get(key) {
         None | Some(Json::Null) => return None,
         Some(value) => value.as_str().unwrap_or_default(),
     };
     let id = text.parse().ok();
     if id.is_none() {
-        found.problem("in_reply_to", "not of its form", "a message id as liaison inbox shows it");
+        found.problem(key, "not of its form", hint(key));
     }
     id
 }

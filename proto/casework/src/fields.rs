@@ -26,3 +26,11 @@ pub(crate) fn inner(message: &DynamicMessage, field: &str) -> Option<DynamicMess
     let set = message.has_field_by_name(field).then(|| message.get_field_by_name(field)).flatten()?;
     set.as_message().cloned()
 }
+
+/// The messages of a list.
+pub(crate) fn inner_list(message: &DynamicMessage, field: &str) -> Vec<DynamicMessage> {
+    match message.get_field_by_name(field).as_deref() {
+        Some(Value::List(items)) => items.iter().filter_map(|item| item.as_message().cloned()).collect(),
+        _ => Vec::new(),
+    }
+}

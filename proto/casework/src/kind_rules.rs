@@ -1,6 +1,7 @@
 //! What must hold for one kind beyond each field by itself: rules that join fields, or content and envelope.
 
 use liaison_proto::{
+    clock::UnixMillis,
     ids::MessageId,
     wire::{Kind, Priority},
 };
@@ -12,6 +13,7 @@ use crate::{
     catalogue, codes,
     fields::{inner, text, texts},
     forms,
+    tables::GateStatus,
     validate::{Findings, is_empty},
 };
 
@@ -43,7 +45,7 @@ impl Written<'_> {
 }
 
 /// Checks the rules of a kind, adding to the findings.
-pub(crate) fn check(kind: Kind, object: &Map<String, Json>, content: &DynamicMessage, found: &mut Findings) {
+pub(crate) fn check(kind: Kind, object: &Map<String, Json>, content: &DynamicMessage, found: &mut Findings<'_>) {
     let written = Written { object, content };
     match kind {
         Kind::HotlineCall => hotline_call(&written, found),
@@ -53,6 +55,14 @@ pub(crate) fn check(kind: Kind, object: &Map<String, Json>, content: &DynamicMes
         Kind::VictimSearch => check_age(&written, found),
         Kind::ReturnUpdate => return_update(&written, found),
         Kind::StatReturn => stat_return(&written, found),
+        Kind::HandoverProposal => {
+            for field in ["appointment", "fallback"] {
+                let Some(appointment) = written.inner(field) else { continue };
+                let (gate, at) = (text(&appointment, "gate"), text(&appointment, "at"));
+                gate_is_open(&format!("content.{field}.gate"), &gate, &at, found);
+            }
+        }
+        Kind::BriefingPlan => gate_is_open("content.gate", &written.text("gate"), &written.text("begins_at"), found),
         _ => {}
     }
 }
@@ -64,7 +74,7 @@ pub(crate) fn check_thread(
     file: &Map<String, Json>,
     content: &DynamicMessage,
     reply: Option<MessageId>,
-    found: &mut Findings,
+    found: &mut Findings<'_>,
 ) {
     let ids = texts(content, "message_ids");
     for (i, id) in ids.iter().enumerate() {
@@ -96,14 +106,19 @@ pub(crate) fn check_thread(
 }
 
 /// Checks what the content owes to the envelope's priority.
-pub(crate) fn check_priority(kind: Kind, priority: Option<Priority>, object: &Map<String, Json>, found: &mut Findings) {
+pub(crate) fn check_priority(
+    kind: Kind,
+    priority: Option<Priority>,
+    object: &Map<String, Json>,
+    found: &mut Findings<'_>,
+) {
     let urgent = matches!(priority, Some(Priority::Flash | Priority::Urgent));
     if kind == Kind::InfoRequest && urgent && object.get("urgency_reason").is_none_or(is_empty) {
         found.problem("content.urgency_reason", "required here", "why it cannot wait, or priority ROUTINE");
     }
 }
 
-fn action_request(written: &Written<'_>, found: &mut Findings) {
+fn action_request(written: &Written<'_>, found: &mut Findings<'_>) {
     let Some(window) = written.inner("window") else { return };
     let instant = |field: &str| forms::instant(&text(&window, field)).map(|(millis, _)| millis);
     if let (Some(from), Some(until)) = (instant("from"), instant("until"))
@@ -113,7 +128,7 @@ fn action_request(written: &Written<'_>, found: &mut Findings) {
     }
 }
 
-fn return_update(written: &Written<'_>, found: &mut Findings) {
+fn return_update(written: &Written<'_>, found: &mut Findings<'_>) {
     // Medical detail goes to the service that receives the person, once it is certain that one does.
     if written.has("medical_summary") && written.text("state") != "DOCS_READY" {
         found.problem("content.medical_summary", "too soon", "medical detail goes with the papers: state DOCS_READY");
@@ -124,7 +139,7 @@ fn return_update(written: &Written<'_>, found: &mut Findings) {
 }
 
 /// Small counts identify: they are suppressed before they leave.
-fn stat_return(written: &Written<'_>, found: &mut Findings) {
+fn stat_return(written: &Written<'_>, found: &mut Findings<'_>) {
     let rows = written.object.get("rows").and_then(Json::as_array).into_iter().flatten();
     for (i, row) in rows.enumerate() {
         let count = row.get("count").and_then(Json::as_u64);
@@ -142,13 +157,21 @@ fn stat_return(written: &Written<'_>, found: &mut Findings) {
     }
 }
 
-fn hotline_call(written: &Written<'_>, found: &mut Findings) {
+/// Nobody is brought to a gate that is closed.
+fn gate_is_open(field: &str, gate: &str, at: &str, found: &mut Findings<'_>) {
+    let Some((millis, _)) = forms::instant(at).filter(|_| !gate.is_empty()) else { return };
+    if let GateStatus::Closed(advice) = found.tables.gate(gate, UnixMillis(millis)) {
+        found.problem(field, "gate is closed", advice);
+    }
+}
+
+fn hotline_call(written: &Written<'_>, found: &mut Findings<'_>) {
     if written.object.get("persons_count").and_then(Json::as_u64) == Some(0) {
         found.problem("content.persons_count", "out of range", "1 or more: the fewest that are known of");
     }
 }
 
-fn return_request(written: &Written<'_>, found: &mut Findings) {
+fn return_request(written: &Written<'_>, found: &mut Findings<'_>) {
     if let Some(Json::Object(name)) = written.object.get("name")
         && name.get("latin").is_none_or(is_empty)
     {
@@ -159,14 +182,14 @@ fn return_request(written: &Written<'_>, found: &mut Findings) {
     check_consent(written, found);
 }
 
-fn check_age(written: &Written<'_>, found: &mut Findings) {
+fn check_age(written: &Written<'_>, found: &mut Findings<'_>) {
     if !written.has("birth_date") && !written.has("age") {
         found.problem("content.birth_date", "required here", "the birth date as far as it is known, or else age");
     }
 }
 
 /// A child needs a guardian, or the reason why none is known.
-fn check_child(written: &Written<'_>, found: &mut Findings) {
+fn check_child(written: &Written<'_>, found: &mut Findings<'_>) {
     let age = when_found(written.content);
     let certainly_child = age.is_some_and(|age| age.oldest < ADULT);
     let maybe_child = age.is_none_or(|age| age.youngest < ADULT);
@@ -188,7 +211,7 @@ fn check_child(written: &Written<'_>, found: &mut Findings) {
 }
 
 /// Consent to verification at least, unless the person was rescued from danger, with the reason.
-fn check_consent(written: &Written<'_>, found: &mut Findings) {
+fn check_consent(written: &Written<'_>, found: &mut Findings<'_>) {
     let reason = written.text("rescued_without_consent_reason");
     if reason == codes::UNKNOWN {
         found.problem("content.rescued_without_consent_reason", "no reason", "a code that is a reason; not UNK");
@@ -203,7 +226,7 @@ fn check_consent(written: &Written<'_>, found: &mut Findings) {
     }
 }
 
-fn suspect_alert(written: &Written<'_>, found: &mut Findings) {
+fn suspect_alert(written: &Written<'_>, found: &mut Findings<'_>) {
     if NOT_ABOUT_SUSPECTS.contains(&written.text("alert_type").as_str()) {
         found.problem("content.alert_type", "not about a suspect", "RED, BLUE, GREEN, ORANGE, PURPLE or UNK");
     }

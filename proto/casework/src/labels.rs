@@ -1,8 +1,9 @@
 //! The words that officers read, in six languages: kinds, steps, fields, codes, refusals.
 //!
 //! Keys: `kind-CASE_NOTICE`, `step-SENT`, `state-OVERDUE`, `field-NAME` (or the label that the field's rule names),
-//! `code-LIST-CODE`, `refusal-CODE`, `rule-NAME`, `expected-NAME`, `priority-`, `handling-`, `tlp-`, `legal-basis-`,
-//! `purpose-` and `data-class-CODE`. English is the language that the others follow; a test holds them to it.
+//! `code-LIST-CODE`, `refusal-CODE` and `advice-CODE`, `reason-CODE`, `mark-CODE`, `rule-NAME`, `expected-NAME`, `word-NAME`,
+//! `delivery-STATE`, `hint-TEXT` (see [`hint`]), `priority-`, `handling-`, `tlp-`, `legal-basis-`, `purpose-` and `data-class-CODE`. English is
+//! the language that the others follow; a test holds them to it.
 
 use std::{collections::HashMap, sync::LazyLock};
 
@@ -114,6 +115,29 @@ pub fn text(language: Language, key: &str) -> &'static str {
     find(language, key).or_else(|| find(Language::English, key)).unwrap_or_default()
 }
 
+/// Where a message can stand on its way, as inbox and outbox show it.
+pub const DELIVERY: [&str; 19] = [
+    "QUEUED",
+    "ACCEPTED",
+    "ARRIVED",
+    "DELIVERED",
+    "RETRIEVED",
+    "ACKED",
+    "DECLINED",
+    "CANNOT_OPEN",
+    "REFUSED",
+    "TAKEN_BACK",
+    "WITHDRAWN",
+    "EXPIRED",
+    "HELD",
+    "ANSWERED",
+    "WAITS",
+    "LOCKED",
+    "OPENED",
+    "RECALLED",
+    "UNPROVEN",
+];
+
 /// The key of a code.
 #[must_use]
 pub fn code_key(list: &str, code: &str) -> String {
@@ -125,4 +149,23 @@ pub fn code_key(list: &str, code: &str) -> String {
 #[must_use]
 pub fn field(language: Language, name: &str, label: Option<&str>) -> &'static str {
     text(language, &format!("field-{}", label.unwrap_or(name)))
+}
+
+/// The key of a hint, which the catalogue has in English: its letters and digits.
+#[must_use]
+pub fn hint_key(hint: &str) -> String {
+    let words = hint.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    format!("hint-{}", words.map(str::to_ascii_lowercase).collect::<Vec<_>>().join("-"))
+}
+
+/// A hint of the catalogue in a language.
+#[must_use]
+pub fn hint(language: Language, english: &str) -> &str {
+    find(language, &hint_key(english)).unwrap_or(english)
+}
+
+/// What a rule that does not hold is called in a language.
+#[must_use]
+pub fn rule(language: Language, rule: &str) -> &str {
+    find(language, &format!("rule-{}", rule.replace(' ', "-"))).unwrap_or(rule)
 }

@@ -11,18 +11,22 @@
 
 pub mod act;
 pub mod age;
+pub mod amend;
 pub mod case_file;
 pub mod catalogue;
 pub mod codes;
+pub mod contacts;
 pub mod content;
-pub mod deadlines;
 mod fields;
 pub mod forms;
 mod kind_rules;
 pub mod labels;
+pub mod persons;
 pub mod print;
+pub mod prompt;
 pub mod reconciliation;
 pub mod statistics;
+pub mod tables;
 pub mod template;
 pub mod thread;
 pub mod validate;

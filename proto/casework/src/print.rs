@@ -7,9 +7,11 @@ use prost_reflect::{DynamicMessage, ReflectMessage as _, Value};
 use serde_json::{Map, Value as Json};
 
 use crate::{
+    age,
     catalogue::{FieldRule, rule},
     codes, forms,
     labels::{self, Language},
+    tables::Tables,
 };
 
 /// Shown in place of what the reader may not see.
@@ -45,9 +47,11 @@ fn json_value(value: &Value, highest: DataClass) -> Json {
 
 /// How content is written for a reader.
 #[derive(Clone, Copy, Debug)]
-pub struct Reader {
+pub struct Reader<'t> {
     /// Fields above it are redacted.
     pub highest: DataClass,
+    /// What the countries have agreed on: names of gates that are not built in.
+    pub tables: &'t Tables,
     /// Of the labels. What an officer wrote in words stays in the officer's language.
     pub language: Language,
 }
@@ -55,13 +59,21 @@ pub struct Reader {
 /// Content as indented text, codes with their meanings. What a counterpart wrote cannot move the cursor or
 /// colour the terminal: control characters are shown as spaces.
 #[must_use]
-pub fn to_text(message: &DynamicMessage, reader: Reader) -> String {
+pub fn to_text(message: &DynamicMessage, reader: Reader<'_>) -> String {
     let mut text = String::new();
     write_message(message, reader, 0, &mut text);
+    // Derived, never written: from the birth date as far as it is known, at the day when the person was found.
+    if let Some(age) = age::when_found(message).filter(|_| reader.highest == DataClass::P3) {
+        let label = labels::text(reader.language, "word-age-when-found");
+        let _ = match age.youngest == age.oldest {
+            true => writeln!(text, "{label}: {}", age.youngest),
+            false => writeln!(text, "{label}: {}-{}", age.youngest, age.oldest),
+        };
+    }
     text
 }
 
-fn write_message(message: &DynamicMessage, reader: Reader, depth: usize, text: &mut String) {
+fn write_message(message: &DynamicMessage, reader: Reader<'_>, depth: usize, text: &mut String) {
     for field in message.descriptor().fields().filter(|field| message.has_field(field)) {
         let rule = rule(&field);
         let label = labels::field(reader.language, field.name(), rule.label.as_deref());
@@ -81,7 +93,7 @@ fn write_message(message: &DynamicMessage, reader: Reader, depth: usize, text: &
     }
 }
 
-fn write_value(rule: &FieldRule, value: &Value, reader: Reader, depth: usize, label: &str, text: &mut String) {
+fn write_value(rule: &FieldRule, value: &Value, reader: Reader<'_>, depth: usize, label: &str, text: &mut String) {
     let indent = "  ".repeat(depth);
     let list = rule.code_list.as_deref();
     let _ = match value {
@@ -90,7 +102,7 @@ fn write_value(rule: &FieldRule, value: &Value, reader: Reader, depth: usize, la
             write_message(inner, reader, depth + 1, text);
             written
         }
-        Value::String(code) => match list.map(|list| codes::meaning_in(reader.language, list, code)) {
+        Value::String(code) => match list.map(|list| meaning(list, code, reader)) {
             Some(Some(meaning)) => writeln!(text, "{indent}{label}: {code} ({meaning})"),
             Some(None) => writeln!(text, "{indent}{label}: {} (a code of a newer version)", plain(code)),
             None => {
@@ -107,6 +119,11 @@ fn write_value(rule: &FieldRule, value: &Value, reader: Reader, depth: usize, la
         Value::U32(number) => writeln!(text, "{indent}{label}: {number}"),
         _ => Ok(()),
     };
+}
+
+fn meaning(list: &str, code: &str, reader: Reader<'_>) -> Option<String> {
+    let named = || reader.tables.named_gate(code).filter(|_| list == "gate").map(plain);
+    codes::meaning_in(reader.language, list, code).map(str::to_owned).or_else(named)
 }
 
 /// A text without control characters, and without the marks that reverse the writing direction.

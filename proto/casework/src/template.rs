@@ -8,6 +8,7 @@ use prost_reflect::{FieldDescriptor, Kind as FieldKind, MessageDescriptor};
 use crate::{
     catalogue::{self, rule},
     codes,
+    labels::{self, Language},
 };
 
 /// Nested messages deeper than this are not spelled out.
@@ -15,12 +16,14 @@ const MAX_DEPTH: usize = 6;
 
 /// A template that says of every field what it is and whether it is required. Optional fields are commented out.
 #[must_use]
-pub fn template(kind: Kind) -> Option<String> {
+pub fn template(kind: Kind, language: Language) -> Option<String> {
     let entry = catalogue::kind(kind)?;
     let name = catalogue::kind_name(kind);
     let usual = Usual::of(kind);
+    let label = labels::text(language, &format!("kind-{name}"));
     let mut text = format!(
-        "# {name}: fill in, then: liaison send FILE\n\
+        "# {label}\n\
+         # {name}: fill in, then: liaison send FILE\n\
          # Lines that begin with # are optional or explain. Codes are in capitals; UNK means not known.\n\
          kind: {name}\n"
     );
@@ -48,21 +51,22 @@ pub fn template(kind: Kind) -> Option<String> {
     } else {
         "# in_reply_to: id of the message answered\n"
     });
+    text.push_str("# supersedes: id of an own earlier message that this one replaces\n");
     text.push_str("content:\n");
-    fields(&entry.message, 1, false, &mut text);
+    fields(&entry.message, language, 1, false, &mut text);
     Some(text)
 }
 
 /// What the envelope of a kind usually says: a suggestion that the officer looks at, not a rule.
-struct Usual {
+pub(crate) struct Usual {
     to: &'static str,
-    priority: &'static str,
+    pub(crate) priority: &'static str,
     legal_basis: &'static str,
-    purpose: &'static str,
+    pub(crate) purpose: &'static str,
 }
 
 impl Usual {
-    const fn of(kind: Kind) -> Self {
+    pub(crate) const fn of(kind: Kind) -> Self {
         let usual = Self { to: "CN-BLO-HKO", priority: "ROUTINE", legal_basis: "VNCN10", purpose: "RESCUE" };
         match kind {
             Kind::HotlineCall => Self { priority: "FLASH", ..usual },
@@ -79,20 +83,20 @@ impl Usual {
     }
 }
 
-fn fields(message: &MessageDescriptor, depth: usize, commented: bool, text: &mut String) {
+fn fields(message: &MessageDescriptor, language: Language, depth: usize, commented: bool, text: &mut String) {
     for field in message.fields() {
         let rule = rule(&field);
         let optional = commented || !rule.required;
         let mark = if optional { "# " } else { "" };
         let indent = "  ".repeat(depth);
-        let note = note(&field);
+        let note = note(&field, language);
         if let FieldKind::Message(inner) = field.kind() {
             let _ = writeln!(text, "{indent}{mark}{}:{note}", field.name());
             if depth >= MAX_DEPTH {
                 continue;
             }
             let start = text.len();
-            fields(&inner, depth + if field.is_list() { 2 } else { 1 }, optional, text);
+            fields(&inner, language, depth + if field.is_list() { 2 } else { 1 }, optional, text);
             if field.is_list() {
                 list_item(text, start, depth, optional);
             }
@@ -129,25 +133,30 @@ fn example(field: &FieldDescriptor) -> &'static str {
     }
 }
 
-fn note(field: &FieldDescriptor) -> String {
+fn note(field: &FieldDescriptor, language: Language) -> String {
     let rule = rule(field);
     let mut parts = Vec::new();
+    // In English the field's name says it.
+    if language != Language::English {
+        parts.push(labels::field(language, field.name(), rule.label.as_deref()).to_owned());
+    }
+    let required = labels::text(language, "word-required");
     if rule.required {
-        parts.push("required".to_owned());
+        parts.push(required.to_owned());
     }
     if let Some((other, values)) = &rule.required_when {
-        parts.push(format!("required when {other} is {}", values.join(" or ")));
+        parts.push(format!("{required} ({other} = {})", values.join(" | ")));
     }
     if let Some(hint) = rule.hint {
-        parts.push(hint);
+        parts.push(labels::hint(language, &hint).to_owned());
     }
     if let Some(name) = rule.code_list {
         let list = codes::list(&name);
         match list.map_or(0, Vec::len) {
             0..=14 => {
-                let codes: Vec<String> =
-                    list.into_iter().flatten().map(|(code, meaning)| format!("{code} {meaning}")).collect();
-                parts.push(codes.join(" | "));
+                let meant = |code: &str| codes::meaning_in(language, &name, code).unwrap_or_default();
+                let codes = list.into_iter().flatten().map(|(code, _)| format!("{code} {}", meant(code)));
+                parts.push(codes.collect::<Vec<_>>().join(" | "));
             }
             n => parts.push(format!("one of {n} codes; liaison codes {name}")),
         }

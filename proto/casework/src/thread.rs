@@ -25,7 +25,7 @@ pub mod order;
 pub mod out_of_step;
 pub mod victim_return;
 
-use crate::act::Act;
+use crate::{act::Act, persons::Persons};
 use alert::Alert;
 use briefing::Briefing;
 use control::Grants;
@@ -150,11 +150,16 @@ pub struct Thread {
     taken_back: Vec<MessageId>,
     /// The first message is not here.
     is_partial: bool,
-    taken: Vec<Taken>,
+    /// Its messages as far as they were read, and what became of each.
     events: Vec<Event>,
+    taken: Vec<Taken>,
     grants: Grants,
     /// Countries whose offices are parties.
     countries: BTreeSet<Country>,
+    /// Whom it is about.
+    persons: Persons,
+    /// Message -> the newer one that replaces it.
+    superseded: BTreeMap<MessageId, MessageId>,
 }
 
 impl Thread {
@@ -176,7 +181,6 @@ impl Thread {
                 }
             }
             if read.taken_back.is_empty() {
-                read.events = events;
                 return Some(read);
             }
             void.extend(read.taken_back);
@@ -194,7 +198,7 @@ impl Thread {
             Workflow::Briefing => Machine::Briefing(Briefing::new(&root)),
             Workflow::Return => Machine::Return(VictimReturn::new(&root)),
         };
-        let countries = [root.from.country()].into_iter().chain(root.to.iter().map(OfficeId::country)).collect();
+        let countries = [root.from].iter().chain(&root.to).map(OfficeId::country).collect();
         Self {
             root,
             countries,
@@ -202,44 +206,79 @@ impl Thread {
             last: None,
             taken_back: Vec::new(),
             is_partial,
-            taken: Vec::new(),
             events: Vec::new(),
+            taken: Vec::new(),
             grants: Grants::default(),
+            persons: Persons::default(),
+            superseded: BTreeMap::new(),
         }
     }
 
     fn take(&mut self, event: &Event, ancestry: &Ancestry, void: &BTreeSet<MessageId>) {
         let mut concurrent_with = None;
-        let mark = match &event.act {
+        let mark = match event.act() {
             // Of whom nobody has written to nothing counts, be it readable or not.
             _ if event.id != self.root.id && !self.countries.contains(&event.from.country()) => {
                 Mark::OutOfStep(OutOfStep::NotAParty)
             }
+            // Judged by the envelope, be its content readable or not.
+            _ if event.breaks_agreement && !void.contains(&event.id) => Mark::OutOfStep(OutOfStep::NotInAgreement),
             None => Mark::Unreadable,
             Some(_) if void.contains(&event.id) => Mark::TakenBack,
             // Whoever came later knows what was said since, not where it stands.
             Some(_) if self.is_partial => Mark::Noted,
-            Some(_) if event.declares_too_little => Mark::OutOfStep(OutOfStep::DeclaresTooLittle),
-            Some(_) if event.id == self.root.id => Mark::Taken,
-            Some(_) if !event.step_agrees() => Mark::OutOfStep(OutOfStep::StepDisagrees),
-            Some(act) => {
-                let unseen =
-                    self.last.as_ref().filter(|last| last.from != event.from && !ancestry.follows(event.id, last.id));
-                concurrent_with = unseen.map(|last| last.id);
-                let mark = self.apply(event, act, void);
-                // A note or an acknowledgement may be written at any time.
-                if mark == Mark::Noted {
-                    concurrent_with = None;
+            Some(act) => match self.is_sound(event) {
+                Err(reason) => Mark::OutOfStep(reason),
+                Ok(()) if event.id == self.root.id => Mark::Taken,
+                Ok(()) => {
+                    let last = self.last.as_ref().filter(|last| last.from != event.from);
+                    let unseen = last.filter(|last| !ancestry.follows(event.id, last.id)).map(|last| last.id);
+                    let mark = self.apply(event, act, void);
+                    // A note or an acknowledgement may be written at any time.
+                    concurrent_with = unseen.filter(|_| mark != Mark::Noted);
+                    mark
                 }
-                mark
-            }
+            },
         };
         // Whom a party writes to is a party from then on.
         if matches!(mark, Mark::Taken | Mark::Noted) {
             self.countries.extend(event.to.iter().map(OfficeId::country));
+            self.persons.add(event.details().map_or(&Persons::default(), |details| &details.persons));
+            self.superseded.extend(event.supersedes.map(|before| (before, event.id)));
         }
         let Event { id, from, kind, .. } = *event;
         self.taken.push(Taken { id, from, kind, mark, concurrent_with });
+        self.events.push(event.clone());
+    }
+
+    /// What must hold of a message wherever the thread stands.
+    fn is_sound(&self, event: &Event) -> Result<(), OutOfStep> {
+        if event.declares_too_little() {
+            return Err(OutOfStep::DeclaresTooLittle);
+        }
+        if self.is_victim_and_suspect(event) && event.digest.as_ref().is_none_or(|digest| !digest.countersigned) {
+            return Err(OutOfStep::NotCountersigned);
+        }
+        if event.id == self.root.id {
+            return Ok(());
+        }
+        if !event.step_agrees() {
+            return Err(OutOfStep::StepDisagrees);
+        }
+        control::check(event, self)?;
+        let own = |before: MessageId| {
+            let mut earlier = self.taken.iter().filter(|taken| taken.id == before);
+            earlier.any(|taken| (taken.from, taken.kind) == (event.from, event.kind))
+        };
+        match event.supersedes {
+            Some(before) if !own(before) => Err(OutOfStep::SupersedesOther),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a message makes somebody a victim and a suspect who was not both before: a person with two signatures is both.
+    fn is_victim_and_suspect(&self, event: &Event) -> bool {
+        event.details().is_some_and(|details| self.persons.become_both(&details.persons))
     }
 
     fn apply(&mut self, event: &Event, act: &Act, void: &BTreeSet<MessageId>) -> Mark {
@@ -271,6 +310,11 @@ impl Thread {
         match act {
             Act::Note | Act::AskOnward(_) | Act::DecideOnward { .. } | Act::Reconcile { .. } => {
                 return Ok(Effect::Noted);
+            }
+            // What was wrong is said by whoever said it.
+            Act::Amend(messages) => {
+                let others = |taken: &Taken| messages.contains(&taken.id) && taken.from != event.from;
+                return if self.taken.iter().any(others) { Err(OutOfStep::NotYours) } else { Ok(Effect::Noted) };
             }
             // Said by whoever had it before it was withdrawn, or to say so.
             Act::Acknowledge { .. } | Act::Classify | Act::Decline { .. } if self.position.withdrawn => {
@@ -401,6 +445,17 @@ impl Thread {
     #[must_use]
     pub const fn grants(&self) -> &Grants {
         &self.grants
+    }
+
+    /// The newer message that replaces one.
+    #[must_use]
+    pub fn superseded_by(&self, message: MessageId) -> Option<MessageId> {
+        self.superseded.get(&message).copied()
+    }
+
+    /// The countries that have a part in it.
+    pub(crate) fn root_countries(&self) -> BTreeSet<Country> {
+        [self.root.from].iter().chain(&self.root.to).map(OfficeId::country).collect()
     }
 
     /// The victim's return, where it is one.

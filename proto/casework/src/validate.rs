@@ -8,6 +8,7 @@ use unicode_segmentation::UnicodeSegmentation as _;
 use crate::{
     catalogue::{FieldRule, rule},
     codes, forms,
+    tables::Tables,
 };
 
 /// One thing that is wrong, without repeating what was written.
@@ -28,15 +29,22 @@ impl std::fmt::Display for Problem {
 }
 
 /// What validation found.
-#[derive(Default)]
-pub struct Findings {
+pub struct Findings<'t> {
+    /// What the countries have agreed on: gates that are not built in.
+    pub(crate) tables: &'t Tables,
     /// Every problem.
     pub problems: Vec<Problem>,
     /// Highest class of the fields that are set.
     pub class: Option<DataClass>,
 }
 
-impl Findings {
+impl<'t> Findings<'t> {
+    /// Nothing found yet.
+    #[must_use]
+    pub const fn new(tables: &'t Tables) -> Self {
+        Self { tables, problems: Vec::new(), class: None }
+    }
+
     /// Adds a problem.
     pub fn problem(&mut self, field: &str, rule: &'static str, advice: impl Into<String>) {
         self.problems.push(Problem { field: field.to_owned(), rule, advice: advice.into() });
@@ -52,7 +60,7 @@ pub fn message(
     descriptor: &MessageDescriptor,
     object: &Map<String, Json>,
     path: &str,
-    found: &mut Findings,
+    found: &mut Findings<'_>,
 ) -> DynamicMessage {
     let mut message = DynamicMessage::new(descriptor.clone());
     for (key, value) in object {
@@ -136,7 +144,7 @@ fn field_value(
     rule: &FieldRule,
     value: &Json,
     path: &str,
-    found: &mut Findings,
+    found: &mut Findings<'_>,
 ) -> Option<Value> {
     if !field.is_list() {
         return single(field, rule, value, path, found);
@@ -157,7 +165,13 @@ fn field_value(
     Some(Value::List(values))
 }
 
-fn single(field: &FieldDescriptor, rule: &FieldRule, value: &Json, path: &str, found: &mut Findings) -> Option<Value> {
+fn single(
+    field: &FieldDescriptor,
+    rule: &FieldRule,
+    value: &Json,
+    path: &str,
+    found: &mut Findings<'_>,
+) -> Option<Value> {
     match (field.kind(), value) {
         (FieldKind::Message(descriptor), Json::Object(object)) => {
             Some(Value::Message(message(&descriptor, object, path, found)))
@@ -186,7 +200,7 @@ fn single(field: &FieldDescriptor, rule: &FieldRule, value: &Json, path: &str, f
     }
 }
 
-fn text(rule: &FieldRule, value: &Json, path: &str, found: &mut Findings) -> Option<String> {
+fn text(rule: &FieldRule, value: &Json, path: &str, found: &mut Findings<'_>) -> Option<String> {
     let wanted = if rule.code_list.is_some() { "a code" } else { "a text" };
     let says = |code: &str| rule.code_list.as_deref().is_some_and(|list| codes::meaning(list, code).is_some());
     let text = match value {
@@ -210,7 +224,8 @@ fn text(rule: &FieldRule, value: &Json, path: &str, found: &mut Findings) -> Opt
         return None;
     }
     if let Some(list) = &rule.code_list {
-        if codes::meaning(list, &text).is_none() {
+        let agreed = list == "gate" && found.tables.knows_gate(&text);
+        if codes::meaning(list, &text).is_none() && !agreed {
             found.problem(path, "unknown code", one_of(list));
             return None;
         }

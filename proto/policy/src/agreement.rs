@@ -7,10 +7,11 @@ use std::{
 };
 
 use cedar_policy::{PolicySet, Schema, ValidationMode, Validator};
+use liaison_casework::tables::{TableError, Tables};
 use liaison_proto::{
-    agreement::{AgreementText, HeadingError},
     directory::Directory,
     ids::Country,
+    policy_text::{HeadingError, PolicyForm, PolicyText},
 };
 
 use crate::{Decision, Question};
@@ -39,6 +40,33 @@ pub enum AgreementError {
     Unnamed,
 }
 
+/// Why a text is no policy that a directory takes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyError {
+    /// Its first line does not say what it is.
+    #[error(transparent)]
+    Heading(#[from] HeadingError),
+    /// An agreement that does not fit the schema.
+    #[error(transparent)]
+    Agreement(#[from] AgreementError),
+    /// A table that does not read.
+    #[error(transparent)]
+    Table(#[from] TableError),
+}
+
+/// Reads an agreement or a table, as whoever publishes and enters one does.
+///
+/// # Errors
+/// [`PolicyError`].
+pub fn check(bytes: &[u8]) -> Result<PolicyText, PolicyError> {
+    let text = PolicyText::parse(bytes)?;
+    match text.form {
+        PolicyForm::Agreement => Agreement::parse(&text.text).map(|_| ())?,
+        PolicyForm::Table => Tables::check(&text)?,
+    }
+    Ok(text)
+}
+
 /// An agreement that fits the schema.
 #[derive(Clone, Debug)]
 pub struct Agreement {
@@ -53,7 +81,10 @@ impl Agreement {
     /// # Errors
     /// [`AgreementError`].
     pub fn parse(text: &str) -> Result<Self, AgreementError> {
-        let AgreementText { name, countries, .. } = AgreementText::parse(text.as_bytes())?;
+        let PolicyText { form, name, countries, .. } = PolicyText::parse(text.as_bytes())?;
+        if form != PolicyForm::Agreement {
+            return Err(HeadingError::Heading.into());
+        }
         let policies = PolicySet::from_str(text).map_err(|e| AgreementError::Syntax(e.to_string()))?;
         if policies.templates().next().is_some() {
             return Err(AgreementError::Syntax("templates have no place in an agreement".to_owned()));
@@ -131,7 +162,8 @@ static CACHE: Mutex<Vec<([u8; 32], Arc<Agreements>)>> = Mutex::new(Vec::new());
 /// The agreements in force at a size of the directory; none when it has no agreement at all. One that does not fit the schema permits nothing.
 #[must_use]
 pub fn in_force(directory: &Directory, size: u64) -> Option<Arc<Agreements>> {
-    let name = directory.agreements_sha256(size)?;
+    let name = directory.policies_sha256(size)?;
+    directory.agreements(size).next()?;
     let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((_, known)) = cache.iter().find(|(known, _)| *known == name) {
         return Some(Arc::clone(known));

@@ -14,6 +14,6 @@ pub mod decision;
 pub mod question;
 pub mod table;
 
-pub use agreement::{Agreement, AgreementError, Agreements, in_force};
+pub use agreement::{Agreement, AgreementError, Agreements, PolicyError, check, in_force};
 pub use decision::{Decision, Remedy};
 pub use question::Question;

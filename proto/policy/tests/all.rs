@@ -6,8 +6,8 @@ use std::{fs, path::PathBuf};
 
 use liaison_policy::{Agreement, AgreementError, Agreements, Question, Remedy, table};
 use liaison_proto::{
-    agreement::HeadingError,
     ids::OfficeId,
+    policy_text::HeadingError,
     wire::{DataClass, Handling, Kind, LegalBasis, Priority, Purpose, Tlp},
 };
 

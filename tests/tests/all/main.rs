@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "in a test, a panic is the verdict")]
 
 mod attachments;
+mod casework;
 mod certificates;
 mod charters;
 mod cli;

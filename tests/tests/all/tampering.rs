@@ -21,7 +21,7 @@ use liaison_proto::{
     wire::{self, exchange_client::ExchangeClient},
 };
 use liaison_tests::{
-    samples,
+    samples, scenarios,
     world::{World, eventually},
 };
 use serde_json::{Value, json};
@@ -147,6 +147,33 @@ fn promise_7_the_broker_cannot_forge() {
     world.audit(&["mirror", "--copy", &copy]).unwrap();
     let (code, findings) = finding_codes(&world, "verify", &copy);
     assert_eq!((code, findings), (5, vec!["SIGNATURE_BAD".to_owned()]));
+}
+
+/// Promise 9: a broker that enters what the agreements forbid is found out: the recipient's node asks them again, and so does
+/// the auditor.
+#[test]
+fn promise_9_what_the_agreements_forbid_and_a_broker_enters_is_marked_and_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = Path::new(env!("CARGO_BIN_EXE_demo"));
+    let mut world = World::create_under(directory.path(), program, Some(&scenarios::agreements())).unwrap();
+    world.start_broker().unwrap();
+    world.create_node(HEKOU).unwrap();
+    world.start_node(HEKOU).unwrap();
+    world.office(HEKOU).unlocks().unwrap();
+    world.stop_broker().unwrap();
+    // Signed by its office, on a basis that the two countries never agreed on.
+    let forged = Forger::new(&world, LAO_CAI).changed(HEKOU, |parts| {
+        parts.core.legal_basis = vec![wire::LegalBasis::Vnth08.into()];
+    });
+    enter(&world, &forged, 1);
+    world.start_broker().unwrap();
+    assert!(eventually(|| world.office(HEKOU).inbox().is_ok_and(|inbox| inbox.len() == 1)));
+    let message = world.office(HEKOU).inbox().unwrap()[0]["message"].as_str().unwrap().to_owned();
+    let thread = world.office(HEKOU).ask(&json!({"op": "thread", "message": message})).unwrap();
+    assert_eq!(thread["messages"][0]["reason"], "NOT_IN_AGREEMENT", "{thread}");
+    let copy = world.path("audit");
+    world.audit(&["mirror", "--copy", &copy]).unwrap();
+    assert_eq!(finding_codes(&world, "verify", &copy), (5, vec!["NOT_AGREED".to_owned()]));
 }
 
 /// Promise 7: the broker cannot alter. A body that differs from what the originator signed is taken by no node.

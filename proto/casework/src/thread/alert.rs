@@ -23,7 +23,7 @@ pub struct Alert {
 
 impl Alert {
     pub(super) fn new(root: &Event) -> Self {
-        let valid_until = match &root.act {
+        let valid_until = match root.act() {
             Some(Act::Alert { valid_until }) => *valid_until,
             _ => None,
         };

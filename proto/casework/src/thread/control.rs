@@ -7,7 +7,7 @@ use liaison_proto::{
     wire::{Handling, Tlp},
 };
 
-use super::{Thread, event::Event};
+use super::{OutOfStep, Thread, event::Event};
 use crate::act::Act;
 
 /// What originators have granted: which message may go to which office.
@@ -34,6 +34,15 @@ impl Grants {
     }
 }
 
+impl From<ControlBreach> for OutOfStep {
+    fn from(breach: ControlBreach) -> Self {
+        match breach {
+            ControlBreach::NotGranted(_) => Self::OnwardNotGranted,
+            ControlBreach::Wider { .. } => Self::TlpWider,
+        }
+    }
+}
+
 /// Why a message may not be sent as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ControlBreach {
@@ -57,11 +66,12 @@ const fn narrowness(tlp: Tlp) -> i32 {
 ///
 /// # Errors
 /// The first breach.
-pub fn check(answer: &Event, answered: &Event, thread: &Thread) -> Result<(), ControlBreach> {
-    if narrowness(answer.tlp) < narrowness(answered.tlp) {
+pub fn check(answer: &Event, thread: &Thread) -> Result<(), ControlBreach> {
+    let answered = answer.in_reply_to.and_then(|id| thread.events().iter().find(|event| event.id == id));
+    if let Some(answered) = answered.filter(|answered| narrowness(answer.tlp) < narrowness(answered.tlp)) {
         return Err(ControlBreach::Wider { at_least: answered.tlp });
     }
-    for held in [thread.root(), answered] {
+    for held in [thread.root()].into_iter().chain(answered) {
         if held.from == answer.from || !matches!(held.handling, Handling::H2 | Handling::H3) {
             continue;
         }
@@ -70,8 +80,11 @@ pub fn check(answer: &Event, answered: &Event, thread: &Thread) -> Result<(), Co
             let by_originator = thread.events().iter().filter(|event| event.from == held.from);
             held.from == office || by_originator.flat_map(|event| &event.to).any(|to| *to == office)
         };
+        // A consent that was withdrawn reaches every holder, by whomever it became one.
+        let withdraws = matches!(answer.act(), Some(Act::Consent { withdrawn: true, .. }));
+        let holds = |office: OfficeId| withdraws && thread.events().iter().any(|event| event.to.contains(&office));
         for recipient in &answer.to {
-            if !written_to(*recipient) && !thread.grants().allows(held.id, *recipient) {
+            if !written_to(*recipient) && !holds(*recipient) && !thread.grants().allows(held.id, *recipient) {
                 return Err(ControlBreach::NotGranted(*recipient));
             }
         }
@@ -83,7 +96,7 @@ pub fn check(answer: &Event, answered: &Event, thread: &Thread) -> Result<(), Co
 /// since. Whom others wrote to hears it from them: so nobody makes it impossible to send by adding recipients.
 #[must_use]
 pub fn not_reached(change: &Event, thread: &Thread) -> Vec<OfficeId> {
-    if !matches!(change.act, Some(Act::Consent { .. })) {
+    if !matches!(change.act(), Some(Act::Consent { .. })) {
         return Vec::new();
     }
     let root = thread.root();

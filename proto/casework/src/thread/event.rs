@@ -4,14 +4,40 @@ use liaison_proto::{
     clock::UnixMillis,
     header::Core,
     ids::{LogIndex, MessageId, OfficeId},
-    wire::{Handling, Kind, Priority, Step, Tlp},
+    wire::{DataClass, Handling, Kind, Priority, Step, Tlp},
 };
 use prost_reflect::DynamicMessage;
 
 use crate::{
-    act::{self, Act},
+    act::{self, Act, Details},
     catalogue,
 };
+
+/// What a content says to its workflow: codes, times and hashes, never what tells who somebody is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Digest {
+    /// What it does.
+    pub act: Act,
+    /// What else its workflow looks at.
+    pub details: Details,
+    /// The highest class of what it holds.
+    pub data_class: DataClass,
+    /// A supervisor has signed it, too.
+    pub countersigned: bool,
+}
+
+impl Digest {
+    /// Of a content.
+    #[must_use]
+    pub fn of(kind: Kind, content: &DynamicMessage, countersigned: bool) -> Self {
+        Self {
+            act: act::act(kind, content),
+            details: Details::of(kind, content),
+            data_class: catalogue::highest_class(content),
+            countersigned,
+        }
+    }
+}
 
 /// A message: the envelope's codes, and what its content does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +54,8 @@ pub struct Event {
     pub step: Step,
     /// The message that it answers.
     pub in_reply_to: Option<MessageId>,
+    /// The message that it replaces.
+    pub supersedes: Option<MessageId>,
     /// Its entry in the exchange log: the order that no party chooses. None before it has a receipt.
     pub entry: Option<LogIndex>,
     /// By the originator's clock.
@@ -42,16 +70,18 @@ pub struct Event {
     pub handling: Handling,
     /// TLP.
     pub tlp: Tlp,
-    /// What it does; none while its content cannot be read here.
-    pub act: Option<Act>,
-    /// The content holds more than its header declares: what agreements were asked about it was not the truth.
-    pub declares_too_little: bool,
+    /// What its header declares.
+    pub data_class: DataClass,
+    /// What it says; none while its content cannot be read here.
+    pub digest: Option<Digest>,
+    /// An agreement forbids what it holds, or none allows it.
+    pub breaks_agreement: bool,
 }
 
 impl Event {
     /// A message by its envelope, its entry where it has one, and its content where it can be read.
     #[must_use]
-    pub fn new(core: &Core, entry: Option<LogIndex>, content: Option<&DynamicMessage>) -> Self {
+    pub fn new(core: &Core, entry: Option<LogIndex>, digest: Option<Digest>) -> Self {
         Self {
             id: core.message_id,
             from: core.from,
@@ -59,6 +89,7 @@ impl Event {
             kind: core.kind,
             step: core.step,
             in_reply_to: core.in_reply_to,
+            supersedes: core.supersedes,
             entry,
             created_at: core.created_at,
             due_at: core.due_at,
@@ -66,15 +97,32 @@ impl Event {
             priority: core.priority,
             handling: core.handling,
             tlp: core.tlp,
-            act: content.map(|content| act::act(core.kind, content)),
-            declares_too_little: content
-                .is_some_and(|content| catalogue::highest_class(content) as i32 > core.data_class as i32),
+            data_class: core.data_class,
+            digest,
+            breaks_agreement: false,
         }
+    }
+
+    /// What it does; none while its content cannot be read here.
+    #[must_use]
+    pub fn act(&self) -> Option<&Act> {
+        self.digest.as_ref().map(|digest| &digest.act)
+    }
+
+    /// What else its content says to the workflow.
+    pub(crate) fn details(&self) -> Option<&Details> {
+        self.digest.as_ref().map(|digest| &digest.details)
     }
 
     /// Whether the header's step is one that the content takes.
     #[must_use]
     pub fn step_agrees(&self) -> bool {
-        self.act.as_ref().is_none_or(|act| act::steps(act).contains(&self.step))
+        self.act().is_none_or(|act| act::steps(act).contains(&self.step))
+    }
+
+    /// Whether the content holds more than its header declares: what agreements were asked about it was not the truth.
+    #[must_use]
+    pub fn declares_too_little(&self) -> bool {
+        self.digest.as_ref().is_some_and(|digest| digest.data_class as i32 > self.data_class as i32)
     }
 }

@@ -88,6 +88,16 @@ reasons! {
     SignedBefore = "SIGNED_BEFORE", "each side signs once";
     /// Not said to be closed for such a reason.
     NotForThat = "NOT_FOR_THAT", "this way of closing needs another state: CLOSED_REFUSED after verification";
+    /// Somebody is a victim and a suspect here, and no supervisor has signed.
+    NotCountersigned = "NOT_COUNTERSIGNED", "the same person as victim and suspect in one thread needs the countersignature of a supervisor";
+    /// A new recipient of what its originator has not allowed to be passed on.
+    OnwardNotGranted = "ONWARD_NOT_GRANTED", "its originator has not allowed that this office gets it (handling H2 or H3)";
+    /// A wider TLP than that of the message answered.
+    TlpWider = "TLP_WIDER", "an answer is never wider (TLP) than what it answers";
+    /// The agreements do not allow what it holds.
+    NotInAgreement = "NOT_IN_AGREEMENT", "no agreement between the two countries allows what it holds";
+    /// It replaces what is not its own, or of another kind.
+    SupersedesOther = "SUPERSEDES_OTHER", "a message replaces an earlier one of the same originator and kind, in the same thread";
 }
 
 impl fmt::Display for OutOfStep {

@@ -62,15 +62,24 @@ pub struct VictimReturn {
     /// Where it goes on once every consent that was withdrawn is given anew.
     resumes_at: Option<Step>,
     withdrawn: Scopes,
+    /// The country of origin takes the longer time to verify.
+    takes_longer: bool,
+    /// It has asked for more, and nothing has come since.
+    asked_more: bool,
+    /// When the person is to be handed over, as proposed last.
+    appointment: Option<UnixMillis>,
 }
 
 impl VictimReturn {
     pub(super) fn new(root: &Event) -> Self {
         // A request that nobody can read here is treated as a child's.
-        let child = !matches!(root.act, Some(Act::RequestReturn { child: false }));
+        let child = !matches!(root.act(), Some(Act::RequestReturn { child: false }));
+        // Whoever is written to for its help on the way is no country of origin.
+        let to: BTreeSet<Country> = root.to.iter().map(OfficeId::country).collect();
+        let claimed = root.details().and_then(|details| details.citizenship).filter(|country| to.contains(country));
         Self {
             host: root.from.country(),
-            origin: root.to.iter().map(OfficeId::country).collect(),
+            origin: claimed.map_or(to, |country| BTreeSet::from([country])),
             state: Step::ReturnRequested,
             since: root.created_at,
             child,
@@ -84,6 +93,9 @@ impl VictimReturn {
             feedback: 0,
             resumes_at: None,
             withdrawn: Scopes::default(),
+            takes_longer: false,
+            asked_more: false,
+            appointment: None,
         }
     }
 
@@ -150,6 +162,20 @@ impl VictimReturn {
         self.signed.as_ref().filter(|_| !self.both_signed).map(|(first, _)| first.other())
     }
 
+    /// When the person is to be handed over.
+    pub(super) const fn appointment(&self) -> Option<UnixMillis> {
+        self.appointment
+    }
+
+    pub(super) const fn takes_longer(&self) -> bool {
+        self.takes_longer
+    }
+
+    /// Whether the country of origin waits for more.
+    pub(super) const fn asked_more(&self) -> bool {
+        self.asked_more
+    }
+
     pub(super) const fn feedback(&self) -> usize {
         self.feedback
     }
@@ -186,6 +212,9 @@ impl VictimReturn {
         {
             return Err(OutOfStep::Suspended);
         }
+        let says_more =
+            matches!(act, Act::RequestReturn { .. } | Act::UpdateReturn { .. } | Act::Tell | Act::Update { .. });
+        self.asked_more &= side != Side::Host || !says_more;
         match act {
             Act::RequestReturn { child } => self.request_again(side, *child, event),
             Act::Decline { fixable } => self.decline(side, *fixable, event),
@@ -250,6 +279,16 @@ impl VictimReturn {
                 Ok(Effect::Moved)
             }
             (Step::ReturnVerifying, Step::ReturnRequested) if side == Side::Host => Err(OutOfStep::OtherSide),
+            (Step::ReturnVerifying, Step::ReturnRequested | Step::ReturnVerifying) if side == Side::Origin => {
+                let details = event.details();
+                self.takes_longer |= details.is_some_and(|details| details.takes_longer);
+                self.asked_more = details.is_some_and(|details| details.asks_more);
+                match self.state {
+                    Step::ReturnVerifying if !decides => Ok(Effect::Noted),
+                    Step::ReturnVerifying => Ok(Effect::Moved),
+                    _ => self.to(Step::ReturnVerifying, event),
+                }
+            }
             // From R3 it goes back to being verified; within R2 more is asked for, or told.
             (Step::ReturnVerifying, Step::ReturnVerifying) => Ok(if decides { Effect::Moved } else { Effect::Noted }),
             (Step::ReturnVerifying, Step::ReturnRequested | Step::ReturnVerified) => {
@@ -304,6 +343,7 @@ impl VictimReturn {
         self.may_go()?;
         let counters = self.counters(event.from);
         self.proposed_by = Some(side);
+        self.appointment = event.details().and_then(|details| details.appointment);
         self.to(if counters { Step::ReturnCountered } else { Step::ReturnProposed }, event)
     }
 

@@ -2,7 +2,7 @@
 
 use liaison_casework::{
     act::{Act, BestInterests, HitResult, Scopes},
-    deadlines::Deadlines,
+    tables::Tables,
     thread::{Mark, Thread},
 };
 use liaison_proto::{
@@ -119,12 +119,12 @@ proptest! {
         let now = UnixMillis(story.now);
         prop_assert_eq!(other.taken(), read.taken());
         prop_assert_eq!(other.state(now), read.state(now));
-        prop_assert_eq!(other.expected(&Deadlines::default(), now), read.expected(&Deadlines::default(), now));
+        prop_assert_eq!(other.expected(Tables::built_in(), now), read.expected(Tables::built_in(), now));
         // A child is never agreed to be handed over, let alone handed over, without the decision.
         if let Some(found) = read.victim_return() {
             let agreed = matches!(read.state(now), Step::ReturnAgreed | Step::ReturnProposed | Step::ReturnCountered);
             let held_later = story.events.iter().any(|event| {
-                matches!(event.act, Some(Act::UpdateReturn { to: Step::ReturnBiaHold, .. }))
+                matches!(event.act(), Some(Act::UpdateReturn { to: Step::ReturnBiaHold, .. }))
             });
             prop_assert!(!found.is_held() || !agreed || held_later);
         }

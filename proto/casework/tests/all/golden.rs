@@ -8,6 +8,7 @@ use liaison_casework::{
     catalogue,
     content::{Content, Gossip},
     print::to_json,
+    tables::Tables,
 };
 use liaison_proto::{
     Bytes, wire,
@@ -123,7 +124,7 @@ fn what_a_newer_version_wrote_is_kept_and_shown_as_unknown() {
     message.set_field_by_name("triage", prost_reflect::Value::String("OF_2031".into()));
     let content = Content::new(case.kind, message, Gossip::default(), Vec::new(), Bytes::new());
     let read = Content::decode(&content.encode().unwrap(), case.kind, &[], &Bytes::new()).unwrap();
-    let reader = print::Reader { highest: DataClass::P3, language: Language::English };
+    let reader = print::Reader { highest: DataClass::P3, tables: Tables::built_in(), language: Language::English };
     let text = print::to_text(read.message(), reader);
     assert!(text.contains("OF_2031 (a code of a newer version)"), "{text}");
     assert_eq!(to_json(read.message(), DataClass::P3)["triage"], Value::from("OF_2031"));

@@ -50,14 +50,17 @@ fn promise_9_nobody_else_takes_a_step_in_a_thread() {
     }
     // Nor does it become one by what cannot be read, or by what declares too little.
     let mut garbage = story.event("KH-BLO-BVT", Kind::ConsentChange, WITHDRAWS);
-    (garbage.act, garbage.to) = (None, vec!["KH-CCP-PNH".parse().unwrap(), ORIGIN.parse().unwrap()]);
+    (garbage.digest, garbage.to) = (None, vec!["KH-CCP-PNH".parse().unwrap(), ORIGIN.parse().unwrap()]);
     let mut events = story.events.clone();
     events.extend([garbage, story.event("KH-CCP-PNH", Kind::ConsentChange, WITHDRAWS)]);
     let read = Thread::replay(story.events[0].id, events, &[]).unwrap();
     assert_eq!(read.state(UnixMillis(story.now)), Step::ReturnDocsReady);
     // A country of transit that was told hears of it, and may tell that the person said no; it verifies nothing.
     story.does(HOST, Kind::CallNote, Act::Note);
-    story.events.last_mut().unwrap().to.push("LA-CCP-VTE".parse().unwrap());
+    let request = story.events[0].id;
+    let note = story.events.last_mut().unwrap();
+    // In answer to its own request: what the other side wrote is the other side's to pass on.
+    (note.in_reply_to, note.to) = (Some(request), vec![ORIGIN.parse().unwrap(), "LA-CCP-VTE".parse().unwrap()]);
     assert_eq!(story.may_not("LA-CCP-VTE", Kind::HandoverProposal, Act::ProposeHandover), OutOfStep::OtherSide);
     story.does("LA-CCP-VTE", Kind::ConsentChange, WITHDRAWS);
     assert_eq!(story.state(), Step::ReturnSuspended);

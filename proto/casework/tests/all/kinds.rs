@@ -7,6 +7,7 @@ use liaison_casework::{
     catalogue::{self, rule},
     codes,
     content::{Content, Gossip},
+    labels::Language,
     statistics, template,
     validate::Problem,
 };
@@ -16,12 +17,17 @@ use liaison_proto::{
 };
 use prost_reflect::MessageDescriptor;
 
-fn text(path: &str) -> String {
-    let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join(path);
+/// A file of the repository.
+pub(crate) fn path(path: &str) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join(path)
+}
+
+fn text(name: &str) -> String {
+    let path = path(name);
     fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-fn sample(name: &str) -> CaseFile {
+pub(crate) fn sample(name: &str) -> CaseFile {
     case_file::parse(&text(&format!("deploy/samples/{name}.yaml"))).unwrap_or_else(|found| panic!("{name}: {found:?}"))
 }
 
@@ -334,7 +340,7 @@ fn counts_are_those_of_the_content() {
 
 #[test]
 fn templates_suggest_what_is_usual_for_the_kind() {
-    let lines = |kind| template::template(kind).unwrap();
+    let lines = |kind| template::template(kind, Language::English).unwrap();
     for (kind, priority, purpose) in [
         (Kind::CaseNotice, "ROUTINE", "RESCUE"),
         (Kind::HotlineCall, "FLASH", "RESCUE"),

@@ -6,31 +6,95 @@ use liaison_casework::{
     catalogue::{self, rule},
     codes,
     labels::{self, Language},
-    thread::{STATES, expected},
+    thread::{STATES, expected, out_of_step::OutOfStep},
 };
 use liaison_proto::{refusal::RefusalCode, wire};
 use prost_reflect::{DescriptorPool, MessageDescriptor};
 
-/// Names of the rules that validation reports, as they stand in its sources.
+/// Sources that report rules that do not hold.
+const RULES: [&str; 5] = [
+    include_str!("../../src/amend.rs"),
+    include_str!("../../src/case_file.rs"),
+    include_str!("../../src/kind_rules.rs"),
+    include_str!("../../src/validate.rs"),
+    include_str!("../../../../node/src/local_api/sending.rs"),
+];
+
+/// Sources that show words beside the content.
+const WORDS: [&str; 7] = [
+    include_str!("../../src/print.rs"),
+    include_str!("../../src/prompt.rs"),
+    include_str!("../../src/template.rs"),
+    include_str!("../../../../node/src/officer/answer.rs"),
+    include_str!("../../../../node/src/officer/offline.rs"),
+    include_str!("../../../../node/src/officer/output.rs"),
+    include_str!("../../../../node/src/officer/threads.rs"),
+];
+
+/// The text literals of a call's arguments, each with the position that it has among them.
+fn literals(arguments: &str) -> Vec<(usize, String)> {
+    let (mut depth, mut position, mut found) = (0_i32, 0, Vec::new());
+    let mut characters = arguments.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' if depth == 0 => break,
+            ')' | ']' | '}' => depth -= 1,
+            ',' if depth == 0 => position += 1,
+            '"' => {
+                let text: String = characters.by_ref().take_while(|c| *c != '"').collect();
+                if depth == 0 {
+                    found.push((position, text));
+                }
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Names of the rules that are reported, as they stand in the sources: behind the field's path, as a text of the call.
 fn rules() -> BTreeSet<String> {
-    let sources = [
-        include_str!("../../src/case_file.rs"),
-        include_str!("../../src/kind_rules.rs"),
-        include_str!("../../src/validate.rs"),
-    ];
-    let labelled: BTreeSet<&str> =
-        labels::keys(Language::English).filter_map(|key| key.strip_prefix("rule-")).collect();
-    let used = |name: &&&str| {
-        let words = format!("\"{}\"", name.replace('-', " "));
-        sources.iter().any(|source| source.contains(&words))
-    };
-    labelled.iter().filter(used).map(|name| format!("rule-{name}")).collect()
+    let mut rules = BTreeSet::new();
+    for source in RULES {
+        for (call, position) in [(".problem(", 1), ("problem(field(), ", 0), ("whole(", 0), ("let rule = if", 0)] {
+            for (at, _) in source.match_indices(call) {
+                let arguments = &source[at + call.len()..];
+                let named = literals(arguments).into_iter().filter(|(found, _)| *found == position);
+                rules.extend(named.take(1).map(|(_, text)| text));
+            }
+        }
+        let fields = source.match_indices("rule: \"").map(|(at, found)| &source[at + found.len()..]);
+        rules.extend(fields.map(|rest| rest.split('"').next().unwrap().to_owned()));
+        let calls = source.match_indices("problem(\"attachments\", \"").map(|(at, found)| &source[at + found.len()..]);
+        rules.extend(calls.map(|rest| rest.split('"').next().unwrap().to_owned()));
+    }
+    // One of two, by what was written.
+    rules.extend(["unknown kind", "required"].map(str::to_owned));
+    rules.into_iter().filter(|rule| !rule.is_empty()).map(|rule| format!("rule-{}", rule.replace(' ', "-"))).collect()
+}
+
+/// Words that the sources name, and those of the language file that any of them shows.
+fn words() -> BTreeSet<String> {
+    let named = WORDS.iter().flat_map(|source| {
+        let direct = source.match_indices("word(\"").map(|(at, found)| &source[at + found.len()..]);
+        direct.map(|rest| format!("word-{}", rest.split('"').next().unwrap()))
+    });
+    let shown = labels::keys(Language::English).filter(|key| {
+        let name = key.strip_prefix("word-").unwrap_or("-");
+        WORDS.iter().any(|source| source.contains(&format!("\"{name}\"")) || source.contains(&format!("\"{key}\"")))
+    });
+    named.chain(shown.map(str::to_owned)).collect()
 }
 
 fn fields(message: &MessageDescriptor, into: &mut BTreeSet<String>) {
     for field in message.fields() {
         let rule = rule(&field);
         into.insert(format!("field-{}", rule.label.as_deref().unwrap_or(field.name())));
+        if let Some(hint) = &rule.hint {
+            assert_eq!(labels::find(Language::English, &labels::hint_key(hint)), Some(hint.as_str()), "the same words");
+            into.insert(labels::hint_key(hint));
+        }
         if let Some(inner) = field.kind().as_message() {
             fields(inner, into);
         }
@@ -65,8 +129,24 @@ fn needed() -> BTreeSet<String> {
     needed.extend(RefusalCode::ALL.iter().map(|code| format!("refusal-{code}")));
     needed.extend(expected::ALL.iter().map(|what| format!("expected-{what}")));
     needed.extend(STATES.iter().map(|state| format!("state-{state}")));
+    needed.extend(RefusalCode::ALL.iter().map(|code| format!("advice-{code}")));
+    needed.extend(OutOfStep::ALL.iter().map(|reason| format!("reason-{}", reason.code())));
+    needed.extend(values("Mark", "MARK_", "mark"));
+    needed.extend(labels::DELIVERY.iter().map(|state| format!("delivery-{state}")));
     needed.extend(rules());
+    needed.extend(words());
     needed
+}
+
+/// The English file says what the program says in English where it has no language to speak in.
+#[test]
+fn reasons_and_advice_are_the_same_words_everywhere() {
+    for reason in OutOfStep::ALL {
+        assert_eq!(labels::text(Language::English, &format!("reason-{}", reason.code())), reason.advice());
+    }
+    for code in RefusalCode::ALL {
+        assert_eq!(labels::text(Language::English, &format!("advice-{code}")), code.advice());
+    }
 }
 
 #[test]

@@ -8,4 +8,7 @@ mod hostile;
 mod kinds;
 mod labels;
 mod reconciliation;
+mod tables;
 mod threads;
+mod two_persons;
+mod writing;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use liaison_casework::{case_file, reconciliation::Claim};
+use liaison_casework::{case_file, reconciliation::Claim, tables::Tables};
 use liaison_proto::ids::{Channel, Lane};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ fn sent(claim: &Claim, differing: Option<&[u64]>) -> Result<Claim, Value> {
         "kind": "RECONCILIATION", "to": ["CN-BLO-HKO"], "priority": "ROUTINE", "handling": "H0", "tlp": "AMBER",
         "legal_basis": ["VNCN10"], "purpose": "PREVENT", "language": "vie", "content": claim.to_content(differing),
     });
-    let case = case_file::from_json(&case).map_err(|found| json!(found))?;
+    let case = case_file::from_json(&case, Tables::built_in()).map_err(|found| json!(found))?;
     Claim::read(&case.content).ok_or(Value::Null)
 }
 

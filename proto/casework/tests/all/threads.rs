@@ -1,12 +1,12 @@
 //! Threads: where they stand follows from their messages alone, nothing is dropped, nothing is overwritten silently.
 
 use liaison_casework::{
-    act::{Act, BestInterests, HitResult, Onward, Scopes, SignedRecord, steps},
-    deadlines::{Deadlines, after_working_days},
+    act::{Act, BestInterests, Details, HitResult, Onward, Scopes, SignedRecord, steps},
+    tables::Tables,
     thread::{
         Mark, Thread,
         control::{self, ControlBreach},
-        event::Event,
+        event::{Digest, Event},
         out_of_step::OutOfStep,
     },
 };
@@ -14,7 +14,7 @@ use liaison_proto::{
     clock::{DAY_MS, HOUR_MS, UnixMillis},
     entropy::Entropy,
     ids::{MessageId, OfficeId},
-    wire::{Handling, Kind, Priority, Step, Tlp},
+    wire::{DataClass, Handling, Kind, Priority, Step, Tlp},
 };
 
 pub(crate) const HOST: &str = "TH-CCP-BKK";
@@ -29,6 +29,11 @@ impl Entropy for Counting {
         let next = self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         buffer.fill(next);
     }
+}
+
+/// A content that does something, and no more.
+pub(crate) fn digest(act: Act) -> Digest {
+    Digest { act, details: Details::default(), data_class: DataClass::P0, countersigned: false }
 }
 
 /// A thread that is written message by message.
@@ -54,6 +59,7 @@ impl Story {
             kind,
             step: steps(&act)[0],
             in_reply_to: root.and(self.events.last()).map(|event| event.id),
+            supersedes: None,
             entry: None,
             created_at: at,
             due_at: None,
@@ -61,8 +67,9 @@ impl Story {
             priority: Priority::Urgent,
             handling: Handling::H2,
             tlp: Tlp::AmberStrict,
-            act: Some(act),
-            declares_too_little: false,
+            data_class: DataClass::P3,
+            digest: Some(digest(act)),
+            breaks_agreement: false,
         }
     }
 
@@ -93,8 +100,8 @@ impl Story {
         Thread::check(self.events[0].id, self.events.iter().cloned(), event).unwrap_err()
     }
 
-    fn expects(&self) -> Vec<(&'static str, String)> {
-        let expected = self.thread().expected(&Deadlines::default(), UnixMillis(self.now));
+    pub(crate) fn expects(&self) -> Vec<(&'static str, String)> {
+        let expected = self.thread().expected(Tables::built_in(), UnixMillis(self.now));
         expected.into_iter().map(|expected| (expected.what, expected.from[0].to_string())).collect()
     }
 
@@ -109,7 +116,7 @@ impl Story {
     }
 }
 
-const fn update(to: Step) -> Act {
+pub(crate) const fn update(to: Step) -> Act {
     Act::UpdateReturn { to, best_interests: None }
 }
 
@@ -239,7 +246,8 @@ fn what_does_not_fit_is_kept_marked_and_to_be_answered() {
     // So is one whose header declared less than it holds: agreements were asked about something else.
     story.now += HOUR_MS;
     let mut hiding = story.event(ORIGIN, Kind::ReturnUpdate, update(Step::ReturnVerifying));
-    hiding.declares_too_little = true;
+    hiding.data_class = DataClass::P0;
+    hiding.digest.as_mut().unwrap().data_class = DataClass::P3;
     story.events.push(hiding);
     assert_eq!(story.thread().taken().last().unwrap().mark, Mark::OutOfStep(OutOfStep::DeclaresTooLittle));
     assert_eq!(story.state(), Step::ReturnRequested);
@@ -405,7 +413,7 @@ fn nobody_new_hears_of_what_the_originator_has_not_released() {
         let mut forward = story.event(ORIGIN, Kind::CaseNotice, Act::Tell);
         forward.to = vec![new];
         forward.in_reply_to = Some(story.events[0].id);
-        control::check(&forward, &story.events[0], &story.thread())
+        control::check(&forward, &story.thread())
     };
     assert_eq!(forward(&story), Err(ControlBreach::NotGranted(new)));
     let about = Onward { messages: vec![story.events[0].id], recipient: Some(new) };
@@ -422,7 +430,7 @@ fn nobody_new_hears_of_what_the_originator_has_not_released() {
     assert_eq!(forward(&story), Ok(()));
     let mut wider = story.event(ORIGIN, Kind::CaseUpdate, Act::Update { closed: false });
     wider.tlp = Tlp::Amber;
-    let breach = control::check(&wider, &story.events[0], &story.thread());
+    let breach = control::check(&wider, &story.thread());
     assert_eq!(breach, Err(ControlBreach::Wider { at_least: Tlp::AmberStrict }));
     // In answer to a message of one's own it is the same matter.
     let mut around = Story::new();
@@ -430,7 +438,7 @@ fn nobody_new_hears_of_what_the_originator_has_not_released() {
     around.does(ORIGIN, Kind::CaseUpdate, Act::Update { closed: false });
     let mut forward = around.event(ORIGIN, Kind::CaseUpdate, Act::Update { closed: false });
     forward.to = vec![new];
-    let breach = control::check(&forward, around.events.last().unwrap(), &around.thread());
+    let breach = control::check(&forward, &around.thread());
     assert_eq!(breach, Err(ControlBreach::NotGranted(new)));
 }
 
@@ -438,7 +446,7 @@ fn nobody_new_hears_of_what_the_originator_has_not_released() {
 fn working_days_skip_weekends_and_holidays_of_the_country() {
     let friday = UnixMillis(START);
     let day = |days, country: &str| {
-        let end = after_working_days(friday, days, country.parse().unwrap());
+        let end = Tables::built_in().after_working_days(friday, days, country.parse().unwrap());
         end.to_string()[..10].to_owned()
     };
     assert_eq!(day(1, "VN"), "2026-11-23");
