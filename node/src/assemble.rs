@@ -151,6 +151,7 @@ impl Node {
             contact: Arc::clone(&contact),
             files: files.clone(),
             hold_ms: i64::from(config.hold_seconds) * 1000,
+            countersigning: tokio::sync::Mutex::new(()),
             turns: Semaphore::new(std::thread::available_parallelism().map_or(1, |cores| (cores.get() - 1).max(1))),
             health: Arc::clone(&health),
         });

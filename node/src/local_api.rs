@@ -12,7 +12,7 @@ use liaison_proto::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -253,6 +253,8 @@ pub struct LocalApi {
     pub hold_ms: i64,
     /// Turns to compose what can wait: one processor is left for a call for help.
     pub turns: Semaphore,
+    /// A turn for what waits for a second signature: sealed once, or taken back.
+    pub countersigning: Mutex<()>,
     /// The node's own certificate, and what else may be wrong with it.
     pub health: Arc<Health>,
 }

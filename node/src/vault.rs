@@ -13,7 +13,7 @@ use liaison_proto::{
     Bytes, ProtoMessage as _,
     clock::{Clock, DAY_MS, UnixMillis},
     entropy::Entropy,
-    ids::{MessageId, OfficeId},
+    ids::OfficeId,
     office::Office,
     sign::{PayloadType, SigningKey},
     wire::{self, directory_record::Record},
@@ -34,8 +34,8 @@ struct Session {
 struct Unlocked {
     office: Option<Arc<OfficeKeys>>,
     sessions: HashMap<PeerUid, Session>,
-    /// What messages say to their workflow: gone when the office is locked.
-    read: HashMap<MessageId, Arc<Read>>,
+    /// What messages say to their workflow, by the hash of their header: gone when the office is locked.
+    read: HashMap<[u8; 32], Arc<Read>>,
 }
 
 /// What was read of a message's content, so that a thread is not opened anew each time somebody looks at it.
@@ -296,20 +296,20 @@ impl Vault {
         unlocked.sessions.get(&uid).map(|session| Arc::clone(&session.officer)).ok_or(Locked)
     }
 
-    /// What was read of a message before, since the office was unlocked.
+    /// What was read of a message before, since the office was unlocked. Its header commits to its content.
     #[must_use]
-    pub fn recall(&self, message: MessageId) -> Option<Arc<Read>> {
-        self.lock_state().read.get(&message).cloned()
+    pub fn recall(&self, header: &[u8; 32]) -> Option<Arc<Read>> {
+        self.lock_state().read.get(header).cloned()
     }
 
     /// Keeps what was read of a message until the office is locked.
-    pub fn remember(&self, message: MessageId, read: &Arc<Read>) {
+    pub fn remember(&self, header: [u8; 32], read: &Arc<Read>) {
         let mut unlocked = self.lock_state();
         if unlocked.office.is_some() {
             if unlocked.read.len() >= READ {
                 unlocked.read.clear();
             }
-            unlocked.read.insert(message, Arc::clone(read));
+            unlocked.read.insert(header, Arc::clone(read));
         }
     }
 

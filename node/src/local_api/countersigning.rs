@@ -65,6 +65,8 @@ impl LocalApi {
         if supervisor.credential.claimed_role() != Role::Supervisor {
             return Err(refused("a supervisor countersigns").into());
         }
+        // Two that sign at once would seal two bodies under one key.
+        let _only = self.countersigning.lock().await;
         let TakenUp { draft, signature, officer, .. } = self.take_up(id, &keys)?;
         if officer.officer_id == supervisor.officer_id {
             return Err(refused("another person than the one who wrote it countersigns").into());

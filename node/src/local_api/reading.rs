@@ -5,14 +5,15 @@ use liaison_casework::{
     content::Content,
     labels::Language,
     print::{self, Reader},
+    thread::{Mark, Taken, Thread},
 };
 use liaison_link::local::{PeerUid, Reply};
 use liaison_log::proof::TlogProof;
 use liaison_proto::{
     Bytes,
     failure::chain,
-    header::{Core, Header},
-    ids::{LogIndex, MessageId},
+    header::Core,
+    ids::MessageId,
     officer::Officer,
     refusal::{Refusal, RefusalCode},
     wire::{DataClass, Kind},
@@ -20,25 +21,14 @@ use liaison_proto::{
 use serde_json::{Value, json};
 
 use super::{Failure, LocalApi, countersigning::TakenUp, find};
-use crate::{
-    attachments::plain_size,
-    keystore::OfficeKeys,
-    open::Opened,
-    state::{State, Submission},
-    view,
-};
+use crate::{attachments::plain_size, keystore::OfficeKeys, open::Opened, state::Submission, view};
 
+/// Corrections of a message that are shown with it, the newest.
+const CORRECTIONS: usize = 20;
+/// Bytes of answers that are shown with a message: the whole answer over the local socket has 8 MiB.
+const ANSWERS_BYTES: usize = 2 * 1024 * 1024;
 /// Bytes between the opening of an attachment and the socket.
 const PIPE_BYTES: usize = 256 * 1024;
-
-/// The newer message that its originator sent in place of one.
-fn superseded_by(state: &State, id: MessageId) -> Option<MessageId> {
-    let core = state.header(id)?.core();
-    let others = state.threads.get(&core.thread_id)?.iter().filter_map(|other| Some(state.header(*other)?.core()));
-    let newer =
-        others.filter(|other| other.supersedes == Some(id) && (other.from, other.kind) == (core.from, core.kind));
-    newer.max_by_key(|other| other.created_at).map(|other| other.message_id)
-}
 
 /// Officers by the names that they show.
 fn names(officers: &[Officer]) -> Value {
@@ -63,7 +53,6 @@ impl LocalApi {
             return Err(Refusal::new(RefusalCode::UnknownMessage, "no such message here").into());
         };
         shown["history"] = json!(view::history(&state, id));
-        shown["superseded_by"] = json!(superseded_by(&state, id));
         let answers: Vec<(MessageId, Core)> = state
             .replies
             .get(&id)
@@ -71,6 +60,7 @@ impl LocalApi {
             .flatten()
             .filter_map(|reply| Some((*reply, state.received(*reply)?.core().clone())))
             .collect();
+        let thread = state.header(id).map(|header| header.core().thread_id);
         drop(state);
         shown["proof"] = self.receipt(id).map_or(Value::Null, |receipt| receipt["proof"].clone());
         // Content is for officers who unlocked; everything else is the envelope.
@@ -86,17 +76,25 @@ impl LocalApi {
                     shown["countersigned_by"] = names(&opened.countersigners);
                     shown["content"] = print::to_json(opened.content.message(), DataClass::P3);
                     shown["text"] = json!(print::to_text(opened.content.message(), reader));
-                    shown["corrections"] = self.corrections(id, &opened, reader, &keys);
+                    if let Some(read) = thread.and_then(|thread| self.read_thread(thread, Some(&keys))) {
+                        shown["superseded_by"] = json!(read.superseded_by(id));
+                        shown["corrections"] = self.corrections(id, &opened, &read, reader, &keys);
+                    }
                 }
                 Err(error) => shown["content_missing"] = json!(chain(&error)),
             },
             Err(locked) => shown["content_missing"] = json!(locked.to_string()),
         }
         let keys = self.vault.officer(uid).and_then(|_| self.vault.office()).ok();
+        let mut left = ANSWERS_BYTES;
         let answer = |(reply, core): &(MessageId, Core)| {
-            let opened = keys.as_ref().and_then(|keys| self.opener.read(*reply, keys).ok());
+            let keys = keys.as_ref().filter(|_| left > 0);
+            let opened = keys.and_then(|keys| self.opener.read(*reply, keys).ok());
             let officer = opened.as_ref().map(|opened| print::plain(&opened.officer.display_name));
             let text = opened.map(|opened| print::to_text(opened.content.message(), reader));
+            // What is longer is shown by itself.
+            let text = text.filter(|text| text.len() <= left);
+            left = left.saturating_sub(text.as_ref().map_or(0, String::len));
             json!({
                 "message": reply, "kind": catalogue::kind_name(core.kind), "from": core.from,
                 "officer": officer, "text": text,
@@ -122,27 +120,31 @@ impl LocalApi {
         Ok(shown)
     }
 
-    /// What its originator has said since to be wrong in a message, field by field.
-    fn corrections(&self, id: MessageId, about: &Opened, reader: Reader<'_>, keys: &OfficeKeys) -> Value {
-        let corrections: Vec<Core> = {
-            let state = self.store.state();
-            let Some(core) = state.header(id).map(Header::core) else { return json!([]) };
-            let thread = state.threads.get(&core.thread_id).into_iter().flatten();
-            let cores = thread.filter_map(|other| Some(state.header(*other)?.core()));
-            let own = |other: &&Core| other.kind == Kind::Correction && other.from == core.from;
-            let mut found: Vec<(Option<LogIndex>, Core)> =
-                cores.filter(own).map(|core| (state.entry_of(core.message_id), core.clone())).collect();
-            found.sort_by_key(|(entry, core)| (entry.is_none(), *entry, core.created_at));
-            found.into_iter().map(|(_, core)| core).collect()
-        };
-        let shown = |core: &Core| {
-            let opened = self.opener.read(core.message_id, keys).ok()?;
+    /// What its originator has said since to be wrong in a message, field by field, as far as it counts in the thread.
+    fn corrections(
+        &self,
+        id: MessageId,
+        about: &Opened,
+        read: &Thread,
+        reader: Reader<'_>,
+        keys: &OfficeKeys,
+    ) -> Value {
+        let from = read.taken_of(id).map(|taken| taken.from);
+        let counts =
+            |taken: &&Taken| taken.kind == Kind::Correction && taken.mark == Mark::Noted && Some(taken.from) == from;
+        let mut left = ANSWERS_BYTES;
+        let shown = |taken: &Taken| {
+            let opened = self.opener.read(taken.id, keys).ok()?;
             let content = opened.content.message();
-            let names = amend::messages(content).contains(&id);
             let fields = amend::corrected(content, about.content.message(), reader);
-            names.then(|| json!({"message": core.message_id, "at": core.created_at.to_string(), "fields": fields}))
+            let size: usize = fields.iter().map(|field| field.value.len()).sum();
+            left = left.checked_sub(size)?;
+            amend::messages(content).contains(&id).then(|| json!({"message": taken.id, "fields": fields}))
         };
-        json!(corrections.iter().filter_map(shown).collect::<Vec<_>>())
+        let newest = read.taken().iter().rev().filter(counts).filter_map(shown).take(CORRECTIONS);
+        let mut newest: Vec<Value> = newest.collect();
+        newest.reverse();
+        json!(newest)
     }
 
     /// The ACCEPTED entry of a message with its proof, as a C2SP tlog-proof whose extra line carries the entry.

@@ -334,10 +334,12 @@ impl LocalApi {
     ) -> Result<Value, Failure> {
         let id = find(message)?;
         self.vault.officer(uid)?;
+        let only = self.countersigning.lock().await;
         if self.store.state().waiting.contains_key(&id) {
             self.store.try_write(vec![self.cancelled(id).into()]).await?;
             return Ok(json!({"message": id, "taken_back": "before it left"}));
         }
+        drop(only);
         let leaving = &self.opener.link.leaving;
         let (core, stays) = {
             let state = self.store.state();

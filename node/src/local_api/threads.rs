@@ -39,6 +39,15 @@ struct Listed {
     entry: Option<LogIndex>,
     /// Size of the directory that its entry was judged by.
     judged_by: Option<u64>,
+    header_sha256: [u8; 32],
+}
+
+impl Listed {
+    fn of(state: &State, id: MessageId) -> Option<Self> {
+        let header = state.header(id)?;
+        let (core, header_sha256) = (header.core().clone(), header.sha256());
+        Some(Self { core, entry: state.entry_of(id), judged_by: state.directory_size_of(id), header_sha256 })
+    }
 }
 
 /// A thread as this office has it, before a message is added.
@@ -80,31 +89,27 @@ impl LocalApi {
     fn listed(&self, thread: MessageId) -> (Vec<Listed>, Vec<OfficeId>) {
         let state = self.store.state();
         let ids = state.threads.get(&thread).into_iter().flatten();
-        let listed = |id: &MessageId| {
-            let core = state.header(*id)?.core().clone();
-            Some(Listed { core, entry: state.entry_of(*id), judged_by: state.directory_size_of(*id) })
-        };
-        (ids.filter_map(listed).collect(), delivered(&state, thread))
+        (ids.filter_map(|id| Listed::of(&state, *id)).collect(), delivered(&state, thread))
     }
 
     /// What a message's content says, read once and kept while the office is unlocked.
-    pub(super) fn read(&self, core: &Core, keys: &OfficeKeys) -> Option<Arc<Read>> {
-        let id = core.message_id;
-        if let Some(known) = self.vault.recall(id) {
+    fn read(&self, listed: &Listed, keys: &OfficeKeys) -> Option<Arc<Read>> {
+        if let Some(known) = self.vault.recall(&listed.header_sha256) {
             return Some(known);
         }
-        let opened = self.opener.read(id, keys).ok()?;
+        let core = &listed.core;
+        let opened = self.opener.read(core.message_id, keys).ok()?;
         let content = opened.content.message();
         let read = Arc::new(Read {
             digest: Digest::of(core.kind, content, !opened.countersigners.is_empty()),
             contacts: if core.kind == Kind::ContactUpdate { Contacts::of(content) } else { None },
         });
-        self.vault.remember(id, &read);
+        self.vault.remember(listed.header_sha256, &read);
         Some(read)
     }
 
     fn events(&self, listed: &[Listed], keys: Option<&OfficeKeys>) -> Vec<Event> {
-        let read = |listed: &Listed| keys.and_then(|keys| self.read(&listed.core, keys));
+        let read = |listed: &Listed| keys.and_then(|keys| self.read(listed, keys));
         let read: Vec<Option<Arc<Read>>> = listed.iter().map(read).collect();
         let directory = self.directory.directory();
         let event = |(listed, read): (&Listed, &Option<Arc<Read>>)| {
@@ -123,6 +128,12 @@ impl LocalApi {
         let events = self.events(&listed, Some(keys));
         let read = Thread::replay(thread, events.iter().cloned(), &delivered);
         Some(Known { thread, events, read })
+    }
+
+    /// A thread as it is read here, by whoever unlocked.
+    pub(super) fn read_thread(&self, thread: MessageId, keys: Option<&OfficeKeys>) -> Option<Thread> {
+        let (listed, delivered) = self.listed(thread);
+        Thread::replay(thread, self.events(&listed, keys), &delivered)
     }
 
     /// Whether a message fits its thread, and stays within what its originators allow.
@@ -170,19 +181,16 @@ impl LocalApi {
 
     /// Who answers at an office now: by the newest of its country's contact updates.
     fn contacts(&self, office: OfficeId, keys: &OfficeKeys, now: UnixMillis) -> Option<Arc<Read>> {
-        let updates: Vec<(Core, Option<LogIndex>)> = {
+        let updates: Vec<Listed> = {
             let state = self.store.state();
-            let of_country = |id: &MessageId| {
-                let core = state.header(*id)?.core();
-                (core.from.country() == office.country()).then(|| (core.clone(), state.entry_of(*id)))
-            };
-            state.contacts.iter().filter_map(of_country).collect()
+            let listed = state.contacts.iter().filter_map(|id| Listed::of(&state, *id));
+            listed.filter(|listed| listed.core.from.country() == office.country()).collect()
         };
-        let valid = |(core, entry): (Core, Option<LogIndex>)| {
-            let read = self.read(&core, keys)?;
+        let valid = |listed: Listed| {
+            let read = self.read(&listed, keys)?;
             let from =
                 read.contacts.as_ref().filter(|found| found.office == office && found.valid_from <= now)?.valid_from;
-            Some((from, entry, read))
+            Some((from, listed.entry, read))
         };
         updates.into_iter().filter_map(valid).max_by_key(|(from, entry, _)| (*from, *entry)).map(|(.., read)| read)
     }
@@ -202,9 +210,7 @@ impl LocalApi {
 
     fn shown(&self, uid: PeerUid, thread: MessageId, language: Language) -> Option<Value> {
         let keys = self.vault.officer(uid).and_then(|_| self.vault.office()).ok();
-        let (listed, delivered) = self.listed(thread);
-        let events = self.events(&listed, keys.as_deref());
-        let read = Thread::replay(thread, events, &delivered)?;
+        let read = self.read_thread(thread, keys.as_deref())?;
         let mut shown = self.to_json(thread, &read, language);
         if let Some(keys) = keys {
             let now = self.composer.clock.now();

@@ -285,6 +285,8 @@ pub fn failure(answer: &Value, words: Words) -> String {
     for problem in problems {
         let (field, advice) = (text(&problem["field"]), text(&problem["advice"]));
         let rule = labels::rule(words.language(), problem["rule"].as_str().unwrap_or_default());
+        // What would be right is often the field's own hint.
+        let advice = labels::hint(words.language(), &advice);
         let _ = writeln!(out, "  {field}: {rule} ({advice})");
     }
     let advice = if english { "" } else { words.label("advice", code) };

@@ -49,6 +49,9 @@ pub fn messages(content: &DynamicMessage) -> Vec<MessageId> {
     named.filter_map(|id| id.parse().ok()).collect()
 }
 
+/// Fields that are looked at: no honest message names more.
+const FIELDS: usize = 100;
+
 /// The fields that a correction or translation names, with what it says of each.
 #[must_use]
 pub fn named(content: &DynamicMessage) -> Vec<(String, String)> {
@@ -57,7 +60,7 @@ pub fn named(content: &DynamicMessage) -> Vec<(String, String)> {
         items.iter().map(|item| (text(item, "field"), text(item, value))).collect::<Vec<_>>()
     };
     let (corrections, translated) = (list("corrections", "value"), list("fields", "text"));
-    corrections.into_iter().chain(translated).collect()
+    corrections.into_iter().chain(translated).take(FIELDS).collect()
 }
 
 /// What a correction or translation says of fields that the messages it is about do not have.

@@ -10,6 +10,11 @@ use crate::{
     tables::calendar,
 };
 
+/// Limits of what is shown, those of the catalogue.
+const OFFICERS: usize = 30;
+const CODES: usize = 50;
+const TEXT_CHARS: usize = 200;
+
 /// The contacts of an office from a moment on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contacts {
@@ -48,18 +53,20 @@ impl Contacts {
     /// What a CONTACT_UPDATE says; none when it names no office or time.
     #[must_use]
     pub fn of(content: &DynamicMessage) -> Option<Self> {
+        // What was written honestly is within these: a contact is shown with every thread of its office.
+        let short = |text: String| text.chars().take(TEXT_CHARS).collect::<String>();
         let officer = |item: &DynamicMessage| DutyOfficer {
-            name: text(item, "officer"),
-            role: text(item, "role"),
-            number: text(item, "number"),
-            languages: texts(item, "languages"),
-            hours: text(item, "hours"),
-            days: texts(item, "days"),
+            name: short(text(item, "officer")),
+            role: short(text(item, "role")),
+            number: short(text(item, "number")),
+            languages: texts(item, "languages").into_iter().take(CODES).map(short).collect(),
+            hours: short(text(item, "hours")),
+            days: texts(item, "days").into_iter().take(CODES).map(short).collect(),
         };
         Some(Self {
             office: text(content, "office").parse().ok()?,
             valid_from: forms::instant(&text(content, "valid_from")).map(|(millis, _)| UnixMillis(millis))?,
-            officers: inner_list(content, "contacts").iter().map(officer).collect(),
+            officers: inner_list(content, "contacts").iter().take(OFFICERS).map(officer).collect(),
         })
     }
 }

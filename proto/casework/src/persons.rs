@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use liaison_proto::{sha256, wire::Kind};
 use prost_reflect::{DynamicMessage, ReflectMessage as _, Value};
+use unicode_normalization::UnicodeNormalization as _;
 
 use crate::fields::{inner, text};
 
@@ -18,8 +19,9 @@ pub struct Persons {
     suspects: BTreeSet<Trait>,
 }
 
-/// The same name however it was spaced or capitalised.
+/// The same name however it was typed: spaced, capitalised, its marks composed or not (NFKC, UAX 15).
 fn normal(text: &str) -> String {
+    let text: String = text.nfkc().collect();
     text.split_whitespace().map(str::to_lowercase).collect::<Vec<_>>().join(" ")
 }
 

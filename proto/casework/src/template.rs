@@ -32,16 +32,20 @@ pub fn template(kind: Kind, language: Language) -> Option<String> {
     let legal_basis = format!("legal_basis: [{}]", usual.legal_basis);
     let purpose = format!("purpose: {}", usual.purpose);
     let envelope = [
-        (to.as_str(), "recipient offices"),
-        (&priority, "FLASH (life at risk), URGENT, ROUTINE, PERIODIC"),
-        ("handling: H2", "H0 crime prevention only, H1 not in court, H2 no onward dissemination, H3 other"),
-        ("tlp: AMBER+STRICT", "RED, AMBER+STRICT, AMBER, GREEN, CLEAR"),
-        (&legal_basis, "one or more; the agreement this rests on"),
-        (&purpose, "PREVENT, INVEST, RESCUE, IDENTIFY, RETURN, REINTEG, STATS"),
-        ("language: vie", "of the free text, ISO 639-3"),
-        ("# exercise: true", "a drill: never counts in statistics"),
+        (to.as_str(), "recipients", "recipient offices"),
+        (&priority, "priority", "FLASH (life at risk), URGENT, ROUTINE, PERIODIC"),
+        ("handling: H2", "handling", "H0 crime prevention only, H1 not in court, H2 no onward dissemination, H3 other"),
+        ("tlp: AMBER+STRICT", "tlp", "RED, AMBER+STRICT, AMBER, GREEN, CLEAR"),
+        (&legal_basis, "legal-basis", "one or more; the agreement this rests on"),
+        (&purpose, "purpose", "PREVENT, INVEST, RESCUE, IDENTIFY, RETURN, REINTEG, STATS"),
+        ("language: vie", "language", "of the free text, ISO 639-3"),
+        ("# exercise: true", "exercise", "a drill: never counts in statistics"),
     ];
-    for (line, note) in envelope {
+    for (line, word, english) in envelope {
+        let note = match language {
+            Language::English => english,
+            _ => labels::text(language, &format!("word-{word}")),
+        };
         let _ = writeln!(text, "{line:<27} # {note}");
     }
     text.push_str("# due: 2026-11-20T17:00:00+07:00\n");

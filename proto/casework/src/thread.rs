@@ -6,7 +6,7 @@
 //! - One rule decides between steps that were sent at the same time: the one that [`order`] reads first. Both are shown.
 //! - What is refused at composition is exactly what the other side would mark ([`Thread::check`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use liaison_proto::{
     clock::UnixMillis,
@@ -24,6 +24,7 @@ pub mod hotline;
 pub mod order;
 pub mod out_of_step;
 pub mod victim_return;
+pub mod workflow;
 
 use crate::{act::Act, persons::Persons};
 use alert::Alert;
@@ -35,51 +36,7 @@ use hotline::Hotline;
 use order::Ancestry;
 use out_of_step::OutOfStep;
 use victim_return::VictimReturn;
-
-/// Which workflow a thread follows: by the kind that began it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Workflow {
-    /// Notices, requests, searches and everything else.
-    General,
-    /// A suspect alert.
-    Alert,
-    /// A call for help.
-    Hotline,
-    /// A briefing.
-    Briefing,
-    /// The return of a victim.
-    Return,
-}
-
-impl Workflow {
-    /// By the kind that began the thread.
-    #[must_use]
-    pub const fn of(root: Kind) -> Self {
-        match root {
-            Kind::SuspectAlert => Self::Alert,
-            Kind::HotlineCall => Self::Hotline,
-            Kind::BriefingPlan => Self::Briefing,
-            Kind::ReturnRequest => Self::Return,
-            _ => Self::General,
-        }
-    }
-
-    /// Its name.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::General => "general",
-            Self::Alert => "alert",
-            Self::Hotline => "hotline",
-            Self::Briefing => "briefing",
-            Self::Return => "return",
-        }
-    }
-}
-
-/// States and flags that a thread or one of its messages can have beside its step, as labels name them.
-pub const STATES: [&str; 8] =
-    ["CONCURRENT", "DELIVERED", "ESCALATED", "EXERCISE", "HELD", "OUT_OF_STEP", "OVERDUE", "UNREADABLE"];
+pub use workflow::{STATES, Workflow};
 
 /// What became of a message in its thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,6 +110,10 @@ pub struct Thread {
     /// Its messages as far as they were read, and what became of each.
     events: Vec<Event>,
     taken: Vec<Taken>,
+    /// Message -> its place among them.
+    places: HashMap<MessageId, usize>,
+    /// Office -> whom it has written to.
+    written_to: BTreeMap<OfficeId, BTreeSet<OfficeId>>,
     grants: Grants,
     /// Countries whose offices are parties.
     countries: BTreeSet<Country>,
@@ -208,6 +169,8 @@ impl Thread {
             is_partial,
             events: Vec::new(),
             taken: Vec::new(),
+            places: HashMap::new(),
+            written_to: BTreeMap::new(),
             grants: Grants::default(),
             persons: Persons::default(),
             superseded: BTreeMap::new(),
@@ -247,6 +210,8 @@ impl Thread {
             self.superseded.extend(event.supersedes.map(|before| (before, event.id)));
         }
         let Event { id, from, kind, .. } = *event;
+        self.places.insert(id, self.events.len());
+        self.written_to.entry(from).or_default().extend(&event.to);
         self.taken.push(Taken { id, from, kind, mark, concurrent_with });
         self.events.push(event.clone());
     }
@@ -267,8 +232,7 @@ impl Thread {
         }
         control::check(event, self)?;
         let own = |before: MessageId| {
-            let mut earlier = self.taken.iter().filter(|taken| taken.id == before);
-            earlier.any(|taken| (taken.from, taken.kind) == (event.from, event.kind))
+            self.taken_of(before).is_some_and(|taken| (taken.from, taken.kind) == (event.from, event.kind))
         };
         match event.supersedes {
             Some(before) if !own(before) => Err(OutOfStep::SupersedesOther),
@@ -285,9 +249,9 @@ impl Thread {
         if let Act::TakeBack(messages) = act {
             return self.take_back(event, messages, void);
         }
-        let taken = &self.taken;
+        let (taken, places) = (&self.taken, &self.places);
         let originator = |id| {
-            let known = taken.iter().find(|taken| taken.id == id).map(|taken| taken.from);
+            let known = places.get(&id).and_then(|place| taken.get(*place)).map(|taken| taken.from);
             known.or((id == self.root.id).then_some(self.root.from))
         };
         self.grants.note(event, act, originator);
@@ -313,8 +277,8 @@ impl Thread {
             }
             // What was wrong is said by whoever said it.
             Act::Amend(messages) => {
-                let others = |taken: &Taken| messages.contains(&taken.id) && taken.from != event.from;
-                return if self.taken.iter().any(others) { Err(OutOfStep::NotYours) } else { Ok(Effect::Noted) };
+                let others = |id: &MessageId| self.taken_of(*id).is_some_and(|taken| taken.from != event.from);
+                return if messages.iter().any(others) { Err(OutOfStep::NotYours) } else { Ok(Effect::Noted) };
             }
             // Said by whoever had it before it was withdrawn, or to say so.
             Act::Acknowledge { .. } | Act::Classify | Act::Decline { .. } if self.position.withdrawn => {
@@ -344,8 +308,7 @@ impl Thread {
 
     /// Takes messages back: the first ends the thread; a step counts no more where nobody built on it. All of them, or none.
     fn take_back(&mut self, event: &Event, messages: &[MessageId], void: &BTreeSet<MessageId>) -> Mark {
-        let known = |id: &MessageId| self.taken.iter().find(|taken| taken.id == *id);
-        let found: Vec<&Taken> = messages.iter().filter_map(known).collect();
+        let found: Vec<&Taken> = messages.iter().filter_map(|id| self.taken_of(*id)).collect();
         if found.iter().any(|taken| taken.from != event.from) {
             return Mark::OutOfStep(OutOfStep::NotYours);
         }
@@ -383,7 +346,7 @@ impl Thread {
     ) -> Result<(), OutOfStep> {
         let id = candidate.id;
         let read = Self::replay(thread, events.into_iter().chain([candidate]), &[]);
-        let taken = read.as_ref().and_then(|read| read.taken.iter().find(|taken| taken.id == id));
+        let taken = read.as_ref().and_then(|read| read.taken_of(id));
         match taken.map(|taken| taken.mark) {
             Some(Mark::OutOfStep(reason)) => Err(reason),
             _ => Ok(()),
@@ -433,6 +396,27 @@ impl Thread {
     #[must_use]
     pub fn is_incomplete(&self) -> bool {
         self.is_partial || self.taken.iter().any(|taken| taken.mark == Mark::Unreadable)
+    }
+
+    /// What became of a message.
+    #[must_use]
+    pub fn taken_of(&self, message: MessageId) -> Option<&Taken> {
+        self.places.get(&message).and_then(|place| self.taken.get(*place))
+    }
+
+    /// A message of it.
+    pub(crate) fn event_of(&self, message: MessageId) -> Option<&Event> {
+        self.places.get(&message).and_then(|place| self.events.get(*place))
+    }
+
+    /// Whether an office has written to another one in it.
+    pub(crate) fn has_written(&self, from: OfficeId, to: OfficeId) -> bool {
+        self.written_to.get(&from).is_some_and(|offices| offices.contains(&to))
+    }
+
+    /// Whether anybody has written to an office in it.
+    pub(crate) fn holds(&self, office: OfficeId) -> bool {
+        self.written_to.values().any(|offices| offices.contains(&office))
     }
 
     /// Its messages, in its order.

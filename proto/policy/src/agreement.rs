@@ -153,8 +153,8 @@ impl Agreements {
     }
 }
 
-/// Sets of agreements that are kept compiled: those of the newest sizes of a directory.
-const COMPILED: usize = 4;
+/// Sets of agreements that are kept compiled: a thread of years was judged by several.
+const COMPILED: usize = 16;
 
 /// By the hash of all their texts: the same texts compile to the same.
 static CACHE: Mutex<Vec<([u8; 32], Arc<Agreements>)>> = Mutex::new(Vec::new());

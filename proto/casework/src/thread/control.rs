@@ -67,7 +67,7 @@ const fn narrowness(tlp: Tlp) -> i32 {
 /// # Errors
 /// The first breach.
 pub fn check(answer: &Event, thread: &Thread) -> Result<(), ControlBreach> {
-    let answered = answer.in_reply_to.and_then(|id| thread.events().iter().find(|event| event.id == id));
+    let answered = answer.in_reply_to.and_then(|id| thread.event_of(id));
     if let Some(answered) = answered.filter(|answered| narrowness(answer.tlp) < narrowness(answered.tlp)) {
         return Err(ControlBreach::Wider { at_least: answered.tlp });
     }
@@ -76,13 +76,10 @@ pub fn check(answer: &Event, thread: &Thread) -> Result<(), ControlBreach> {
             continue;
         }
         // Whomever its originator has written to in this thread is a party by its own will.
-        let written_to = |office: OfficeId| {
-            let by_originator = thread.events().iter().filter(|event| event.from == held.from);
-            held.from == office || by_originator.flat_map(|event| &event.to).any(|to| *to == office)
-        };
+        let written_to = |office: OfficeId| held.from == office || thread.has_written(held.from, office);
         // A consent that was withdrawn reaches every holder, by whomever it became one.
         let withdraws = matches!(answer.act(), Some(Act::Consent { withdrawn: true, .. }));
-        let holds = |office: OfficeId| withdraws && thread.events().iter().any(|event| event.to.contains(&office));
+        let holds = |office: OfficeId| withdraws && thread.holds(office);
         for recipient in &answer.to {
             if !written_to(*recipient) && !holds(*recipient) && !thread.grants().allows(held.id, *recipient) {
                 return Err(ControlBreach::NotGranted(*recipient));
