@@ -46,6 +46,7 @@ pub const TARGETS: &[Target] = targets! {
     "case-file" => casework::case_file,
     "content" => casework::content,
     "picture" => casework::picture,
+    "policy" => casework::policy,
 };
 
 /// The target of a name.

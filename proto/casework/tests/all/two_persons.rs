@@ -11,7 +11,7 @@ use liaison_proto::wire::{Handling, Kind, Tlp};
 use crate::threads::{HOST, ORIGIN, Story, WITHDRAWS};
 
 /// A notice about persons, as an officer writes it.
-fn notice(persons: &str) -> Persons {
+pub(crate) fn notice(persons: &str) -> Persons {
     let text = format!(
         "kind: CASE_NOTICE\nto: [CN-BLO-HKO]\npriority: ROUTINE\nhandling: H2\ntlp: AMBER+STRICT\nlegal_basis: [VNCN10]\n\
          purpose: RESCUE\nlanguage: vie\ncontent:\n  summary: s\n  evaluation: {{source: B, information: \"2\"}}\n  \
@@ -27,9 +27,12 @@ fn about(story: &Story, from: &str, persons: &str) -> Event {
     event
 }
 
-const VICTIM: &str = "    - {key: P1, role: VICTIM, name: {original: \"Nguyễn Thị  An\", latin: Nguyen Thi An}}\n";
-const SUSPECT: &str = "    - {key: P7, role: SUSPECT, suspect_role: BROKER, name: {original: nguyễn thị an}}\n";
-const OTHER: &str = "    - {key: P2, role: SUSPECT, suspect_role: BROKER, name: {original: Trần Văn Bình}}\n";
+pub(crate) const VICTIM: &str =
+    "    - {key: P1, role: VICTIM, name: {original: \"Nguyễn Thị  An\", latin: Nguyen Thi An}}\n";
+pub(crate) const SUSPECT: &str =
+    "    - {key: P7, role: SUSPECT, suspect_role: BROKER, name: {original: nguyễn thị an}}\n";
+pub(crate) const OTHER: &str =
+    "    - {key: P2, role: SUSPECT, suspect_role: BROKER, name: {original: Trần Văn Bình}}\n";
 
 fn fits(story: &Story, event: &Event) -> Result<(), OutOfStep> {
     Thread::check(story.events.first().map_or(event.id, |root| root.id), story.events.iter().cloned(), event.clone())
