@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::LazyLock};
 
 use jiff::{
-    ToSpan as _,
+    Timestamp, ToSpan as _,
     civil::{Date, DateTime, Weekday},
     tz::Offset,
 };
@@ -61,16 +61,21 @@ pub fn offset(country: Country) -> Offset {
     Offset::constant(if country.as_str() == "CN" { 8 } else { 7 })
 }
 
+/// A moment; the first or the last of the calendar (years -9999 to 9999) for one outside it.
+fn timestamp(at: UnixMillis) -> Timestamp {
+    let outside = if at.0 < 0 { Timestamp::MIN } else { Timestamp::MAX };
+    Timestamp::from_millisecond(at.0).unwrap_or(outside)
+}
+
 /// The wall clock of a country at a moment.
 #[must_use]
 pub fn wall_clock(at: UnixMillis, country: Country) -> DateTime {
-    offset(country).to_datetime(jiff::Timestamp::from_millisecond(at.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH))
+    offset(country).to_datetime(timestamp(at))
 }
 
 /// The day by the clock of UTC+7: by which tables begin to count, for all countries at once.
 pub(super) fn day(at: UnixMillis) -> Date {
-    let at = jiff::Timestamp::from_millisecond(at.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    Offset::constant(7).to_datetime(at).date()
+    Offset::constant(7).to_datetime(timestamp(at)).date()
 }
 
 impl Tables {
@@ -88,7 +93,8 @@ impl Tables {
         }
     }
 
-    /// The end of the working day that is so many after a moment, by a country's calendar and wall clock.
+    /// The end of the working day that is so many after a moment, by a country's calendar and wall clock; the moment itself
+    /// where the calendar ends before.
     #[must_use]
     pub fn after_working_days(&self, from: UnixMillis, days: u32, country: Country) -> UnixMillis {
         let mut day = wall_clock(from, country).date();
@@ -100,6 +106,6 @@ impl Tables {
             left -= u32::from(self.is_working_day(country, day));
         }
         let end = day.at(23, 59, 59, 0).to_zoned(offset(country).to_time_zone());
-        end.map_or(from, |end| UnixMillis(end.timestamp().as_millisecond()))
+        end.map_or(from, |end| UnixMillis(end.timestamp().as_millisecond()).max(from))
     }
 }

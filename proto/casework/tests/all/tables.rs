@@ -91,6 +91,18 @@ fn a_table_of_one_kind_and_priority_is_for_these_only() {
     assert_eq!(deadlines.acknowledgement(&asked(Kind::CaseNotice)), SENT.plus(HOUR_MS));
 }
 
+/// Found by the fuzzer: a time beyond the calendar was taken for 1970, and its deadline lay before it.
+#[test]
+fn no_deadline_lies_before_what_it_is_about_whatever_a_clock_says() {
+    let tables = tables(&["# table DEADLINES serial 1 countries CN KH LA TH VN\n[[answer]]\nworking_days = 1\n"]);
+    let deadlines = tables.deadlines(&between(&["TH", "VN"]), SENT);
+    let (kind, priority, availability) = (Kind::InfoRequest, Priority::Routine, None);
+    for at in [i64::MIN, i64::MIN / 2, 0, SENT.0, i64::MAX / 2, i64::MAX].map(UnixMillis) {
+        let due = deadlines.answer(&Asked { kind, priority, at, availability, country: "VN".parse().unwrap() });
+        assert!(due >= at, "due at {due:?}, asked at {at:?}");
+    }
+}
+
 #[test]
 fn a_country_says_itself_when_its_offices_are_closed() {
     let text = "# table HOLIDAYS serial 1 countries VN\nyears = [2026]\n\
@@ -125,7 +137,7 @@ fn nobody_is_brought_to_a_gate_that_is_closed() {
     let found = case_file::parse_by(&proposal, &tables).unwrap_err();
     let shown: Vec<(&str, &str)> = found.iter().map(|problem| (problem.field.as_str(), problem.rule)).collect();
     assert_eq!(shown, [("content.appointment.gate", "gate is closed")], "{found:?}");
-    assert!(found[0].advice.contains("works on the bridge"));
+    assert!(found[0].advice.to_string().contains("works on the bridge"));
     let new = proposal.replace("VN-LCA", "VN-QQQ");
     assert!(case_file::parse_by(&new, &tables).is_ok() && case_file::parse(&new).is_err());
 }
