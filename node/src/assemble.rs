@@ -64,7 +64,7 @@ impl Node {
     /// [`NodeError`].
     pub async fn start(
         config: Config,
-        clock: Arc<dyn Clock>,
+        wall: Arc<dyn Clock>,
         entropy: SharedEntropy,
         dialer: Dialer,
         disks: &Disks,
@@ -81,7 +81,7 @@ impl Node {
         let store =
             Store::open(&disk(&config, disks, "store"), config.segment_bytes(), config.reserve_bytes(), office)?;
         // A clock that died says 1970: the log knows better.
-        let time = FlooredTime::new(clock, &charter, store.state().log_time);
+        let time = FlooredTime::new(Arc::clone(&wall), &charter, store.state().log_time);
         let clock: Arc<dyn Clock> = Arc::new(time.clone());
         let tls = NodeTls { charters: charters.clone(), keystore: keystore.clone(), time: time.clone() };
         let client = ClientTls::from(tls.read()?);
@@ -103,8 +103,8 @@ impl Node {
         let directory_source = directory_sources[Lane::Urgent as usize].clone();
         let view = Arc::new(LogView::new(charters.clone(), exchange_sources, store.clone(), Arc::clone(&clock)));
         view.settle().await.map_err(|e| NodeError::Io { what: chain(&e), source: std::io::ErrorKind::Other.into() })?;
-        let session_ms = i64::from(config.unlock_minutes) * 60_000;
-        let vault = Arc::new(Vault::new(keystore, Arc::clone(&clock), session_ms));
+        let session_ms = config.unlock_minutes * 60_000;
+        let vault = Arc::new(Vault::new(keystore, Arc::clone(&clock), wall, session_ms));
         let health = Arc::new(Health::default());
         let files =
             AttachmentFiles::open(config.data.join("attachments")).map_err(io_failed("opening the attachments"))?;

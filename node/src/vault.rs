@@ -4,6 +4,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use liaison_casework::{contacts::Contacts, thread::event::Digest};
@@ -18,7 +19,7 @@ use liaison_proto::{
     sign::{PayloadType, SigningKey},
     wire::{self, directory_record::Record},
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     key_table::{KeyTable, KeyTableError},
@@ -27,7 +28,8 @@ use crate::{
 
 struct Session {
     officer: Arc<OfficerKey>,
-    until: UnixMillis,
+    /// By the machine's wall clock, which goes on while it sleeps, and by one that nobody can set back; whichever is first.
+    until: (UnixMillis, Instant),
 }
 
 #[derive(Default)]
@@ -53,8 +55,11 @@ const READ: usize = 20_000;
 /// The vault of a node.
 pub struct Vault {
     keystore: Keystore,
+    /// The time that keys are judged by.
     clock: Arc<dyn Clock>,
-    session_ms: i64,
+    /// The machine's own: a log that is ahead ends nobody's session.
+    wall: Arc<dyn Clock>,
+    session_ms: u32,
     unlocked: Mutex<Unlocked>,
     changed: watch::Sender<u64>,
 }
@@ -82,10 +87,10 @@ pub enum RotateError {
 pub struct Locked;
 
 impl Vault {
-    /// A locked vault. Sessions last `session_ms` milliseconds.
+    /// A locked vault: keys are judged by one clock, sessions last `session_ms` milliseconds by the machine's own.
     #[must_use]
-    pub fn new(keystore: Keystore, clock: Arc<dyn Clock>, session_ms: i64) -> Self {
-        Self { keystore, clock, session_ms, unlocked: Mutex::default(), changed: watch::Sender::new(0) }
+    pub fn new(keystore: Keystore, clock: Arc<dyn Clock>, wall: Arc<dyn Clock>, session_ms: u32) -> Self {
+        Self { keystore, clock, wall, session_ms, unlocked: Mutex::default(), changed: watch::Sender::new(0) }
     }
 
     fn lock_state(&self) -> MutexGuard<'_, Unlocked> {
@@ -108,14 +113,15 @@ impl Vault {
         let (office, own) = self.keystore.unlock(officer, passphrase)?;
         self.keystore.renew_slot(officer, passphrase, &office, entropy)?;
         let officer = self.keystore.refresh(&office, own)?;
-        let until = self.clock.now().plus(self.session_ms);
+        let length = i64::from(self.session_ms);
+        let until = (self.wall.now().plus(length), Instant::now() + Duration::from_millis(u64::from(self.session_ms)));
         let mut unlocked = self.lock_state();
         unlocked.office.get_or_insert_with(|| Arc::new(office));
         unlocked.sessions.insert(uid, Session { officer: Arc::new(officer), until });
         drop(unlocked);
         drop(change);
         self.changed.send_modify(|n| *n += 1);
-        Ok(until)
+        Ok(self.clock.now().plus(length))
     }
 
     /// Makes new encryption keys, goes on with them, and keeps their records to be published.
@@ -290,9 +296,9 @@ impl Vault {
     /// # Errors
     /// [`Locked`].
     pub fn officer(&self, uid: PeerUid) -> Result<Arc<OfficerKey>, Locked> {
-        let now = self.clock.now();
+        let (wall, steady) = (self.wall.now(), Instant::now());
         let mut unlocked = self.lock_state();
-        unlocked.sessions.retain(|_, session| now < session.until);
+        unlocked.sessions.retain(|_, session| wall < session.until.0 && steady < session.until.1);
         unlocked.sessions.get(&uid).map(|session| Arc::clone(&session.officer)).ok_or(Locked)
     }
 

@@ -232,11 +232,13 @@ fn event(what: &str, at: UnixMillis, by: Option<OfficeId>, entry: Option<u64>) -
 fn evidence_event(evidence: &EvidenceState) -> Value {
     let what = match &evidence.said {
         Said::Stated(kind, _) => statement_name(*kind),
-        Said::NonDelivery(NonDeliveryReason::Withdrawn) => "NON_DELIVERY (withdrawn)",
-        Said::NonDelivery(_) => "NON_DELIVERY (expired)",
+        Said::NonDelivery(_) => "NON_DELIVERY",
         Said::Rewrapped => "REWRAPPED",
     };
     let mut event = event(what, evidence.time, Some(evidence.office), Some(evidence.index.0));
+    if let Said::NonDelivery(reason) = evidence.said {
+        event["why"] = json!(if reason == NonDeliveryReason::Withdrawn { "WITHDRAWN" } else { "EXPIRED" });
+    }
     if evidence.marks.contains(&wire::Mark::Late) {
         event["late"] = json!(true);
     }
@@ -251,13 +253,10 @@ pub fn history(state: &State, id: MessageId) -> Vec<Value> {
         let core = outgoing.header.core();
         events.push((core.created_at, event("SIGNED", core.created_at, Some(core.from), None)));
         if outgoing.submission == Submission::Cancelled {
-            events.push((
-                outgoing.not_before,
-                event("TAKEN_BACK before it left", core.created_at, Some(core.from), None),
-            ));
+            events.push((outgoing.not_before, event("TAKEN_BACK", core.created_at, Some(core.from), None)));
         }
         if let Some(at) = outgoing.held_by_broker {
-            events.push((at, event("HELD by the broker", at, None, None)));
+            events.push((at, event("HELD", at, None, None)));
         }
         if let Submission::Receipted { index, time, .. } = &outgoing.submission {
             events.push((*time, event("ACCEPTED", *time, None, Some(index.0))));

@@ -59,13 +59,14 @@ impl LocalApi {
         let names: Vec<&str> = directory.agreements(directory.size()).map(|known| known.name.as_str()).collect();
         let answer = |question: Question| {
             let Some(agreements) = &agreements else {
-                return json!({"to": question.to, "allowed": true, "why": "no agreement is in force: nothing is judged"});
+                return json!({"to": question.to, "allowed": true, "verdict": "NOT_JUDGED", "by": []});
             };
             let decision = agreements.decide(&question);
             json!({
                 "to": question.to,
                 "allowed": decision.is_allowed(),
-                "why": decision.to_string(),
+                "verdict": decision.verdict(),
+                "by": decision.by(),
                 "would_allow": if decision.is_allowed() { Vec::new() } else { remedies(agreements, &question) },
             })
         };

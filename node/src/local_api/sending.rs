@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use liaison_casework::{
+    advice::{self, Advice},
     amend,
     case_file::{self, CaseFile},
     catalogue,
@@ -62,8 +63,8 @@ impl From<StoreError> for Failure {
     }
 }
 
-fn problem(field: impl Into<String>, rule: &'static str, advice: &str) -> Failure {
-    Failure::Problems(vec![Problem { field: field.into(), rule, advice: advice.to_owned() }])
+fn problem(field: impl Into<String>, rule: &'static str, advice: Advice) -> Failure {
+    Failure::Problems(vec![Problem { field: field.into(), rule, advice }])
 }
 
 /// The name without directories or control characters, as the counterpart sees it.
@@ -121,16 +122,15 @@ impl LocalApi {
     ) -> Result<Attached, Failure> {
         let mut attached = Attached::nothing(self.composer.entropy.as_ref());
         if files.len() > limits::ATTACHMENTS {
-            return Err(problem("attachments", "too many files", "at most 32; put more into an archive"));
+            return Err(problem("attachments", "too many files", advice::MOST_FILES));
         }
         if !files.is_empty() && Lane::of(case.priority) == Some(Lane::Flash) {
-            let advice = "send the call at once, and the files in a message of their own";
-            return Err(problem("attachments", "FLASH carries no files", advice));
+            return Err(problem("attachments", "FLASH carries no files", advice::FILES_APART));
         }
         for (position, file) in (0_u32..).zip(files) {
             let field = || format!("attachments[{position}]");
             let mut head = vec![0; usize::try_from(file.size.min(HEAD)).unwrap_or_default()];
-            let short = |_| problem(field(), "shorter than announced", "send it again");
+            let short = |_| problem(field(), "shorter than announced", advice::SEND_AGAIN);
             body.read_exact(&mut head).await.map_err(short)?;
             let kind = metadata::kind(&head);
             let name = plain_name(&file.name);
@@ -141,13 +141,12 @@ impl LocalApi {
             let entropy = self.composer.entropy.as_ref();
             let (commitment, size) = if picture && !keep_metadata {
                 if file.size > metadata::MAX_PICTURE_BYTES as u64 {
-                    return Err(problem(field(), "picture too large", "make it smaller: its metadata is removed"));
+                    return Err(problem(field(), "picture too large", advice::SMALLER_PICTURE));
                 }
                 let mut bytes = Vec::new();
                 whole.read_to_end(&mut bytes).await.map_err(|e| Failure::Failed(e.to_string()))?;
-                let advice = "save it as JPEG or PNG; --keep-metadata sends it as it is, with place and time";
                 let stripped = metadata::strip(&bytes)
-                    .map_err(|e| problem(field(), "metadata stays", &format!("{e}: {advice}")))?;
+                    .map_err(|e| problem(field(), "metadata stays", advice::NO_METADATA.with(e)))?;
                 let size = stripped.len() as u64;
                 (files.seal(key, position, &mut stripped.as_slice(), size, entropy).await, size)
             } else {

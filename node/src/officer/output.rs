@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use liaison_casework::{
+    advice,
     labels::{self, Language},
     print::plain,
 };
@@ -29,9 +30,9 @@ pub(super) fn time(value: &Value) -> String {
 }
 
 /// Says how many are not shown.
-fn earlier(answer: &Value) -> String {
+fn earlier(answer: &Value, words: Words) -> String {
     match answer["earlier"].as_u64() {
-        Some(count) if count > 0 => format!("({count} earlier ones; --limit shows more)\n"),
+        Some(count) if count > 0 => format!("({})\n", words.of("earlier-ones", count)),
         _ => String::new(),
     }
 }
@@ -44,10 +45,20 @@ fn meaning(state: &Value, words: Words) -> String {
     }
 }
 
+/// The same of something that happened to a message, which can be a message itself.
+fn happened(what: &Value, words: Words) -> String {
+    let kind = words.label("kind", what.as_str().unwrap_or_default());
+    match words.language() {
+        Language::English => String::new(),
+        _ if kind.is_empty() => meaning(what, words),
+        _ => format!("  {kind}"),
+    }
+}
+
 /// The inbox, a line a message.
 #[must_use]
 pub fn inbox(answer: &Value, words: Words) -> String {
-    let mut lines = earlier(answer);
+    let mut lines = earlier(answer, words);
     for message in answer["messages"].as_array().into_iter().flatten() {
         lines.push_str(&format!(
             "{}  {:<11}  {:<10}  {:<8}  {:<11}  no. {}  {}{}\n",
@@ -61,13 +72,13 @@ pub fn inbox(answer: &Value, words: Words) -> String {
             meaning(&message["state"], words),
         ));
     }
-    if lines.is_empty() { "the inbox is empty\n".to_owned() } else { lines }
+    if lines.is_empty() { format!("{}\n", words.word("inbox-empty")) } else { lines }
 }
 
 /// The outbox, a line a message and recipient.
 #[must_use]
 pub fn outbox(answer: &Value, words: Words) -> String {
-    let mut lines = earlier(answer);
+    let mut lines = earlier(answer, words);
     for message in answer["messages"].as_array().into_iter().flatten() {
         for recipient in message["recipients"].as_array().into_iter().flatten() {
             lines.push_str(&format!(
@@ -82,11 +93,15 @@ pub fn outbox(answer: &Value, words: Words) -> String {
             ));
         }
         if let Some(code) = message["refusal"]["code"].as_str() {
-            let by = if message["refusal"]["signed"] == Value::Bool(true) { "refused, signed" } else { "refused" };
+            let signed = message["refusal"]["signed"] == Value::Bool(true);
+            let by = words.word(if signed { "refused-signed" } else { "refused" });
             lines.push_str(&format!("    {by}: {code}: {}\n", text(&message["refusal"]["detail"])));
+            if words.language() != Language::English {
+                lines.push_str(&format!("    {}\n", words.label("refusal", code)));
+            }
         }
     }
-    if lines.is_empty() { "the outbox is empty\n".to_owned() } else { lines }
+    if lines.is_empty() { format!("{}\n", words.word("outbox-empty")) } else { lines }
 }
 
 /// One message with its history.
@@ -135,18 +150,20 @@ pub fn message(answer: &Value, words: Words) -> String {
         let _ = writeln!(out, "\n{}", words.word("history"));
     }
     for event in answer["history"].as_array().into_iter().flatten() {
-        let by = event["by"].as_str().map(|by| format!(" by {by}")).unwrap_or_default();
-        let entry = event["entry"].as_u64().map(|entry| format!(" (entry {entry})")).unwrap_or_default();
-        let late = if event["late"] == Value::Bool(true) { ", late" } else { "" };
-        out.push_str(&format!("  {}  {}{late}{by}{entry}\n", time(&event["at"]), text(&event["what"])));
+        let by = event["by"].as_str().map(|by| format!(" {}", words.of("done-by", plain(by)))).unwrap_or_default();
+        let entry = event["entry"].as_u64().map(|entry| format!(" ({})", words.of("log-entry", entry)));
+        let late = if event["late"] == Value::Bool(true) { format!(", {}", words.word("late")) } else { String::new() };
+        let why = event["why"].as_str().map(|why| format!(" ({})", plain(why))).unwrap_or_default();
+        let (at, what, entry) = (time(&event["at"]), text(&event["what"]), entry.unwrap_or_default());
+        let meaning = happened(if event["why"].is_null() { &event["what"] } else { &event["why"] }, words);
+        out.push_str(&format!("  {at}  {what}{why}{late}{by}{entry}{meaning}\n"));
     }
     if let Some(proof) = answer["proof"].as_str() {
         let checkpoint = proof.split_once("\n\n").map_or("", |(_, checkpoint)| checkpoint);
         let size = checkpoint.lines().nth(1).unwrap_or("-");
-        out.push_str(&format!(
-            "  proven in a log of {size} entries; liaison receipt {} writes the proof\n",
-            text(&answer["message"])
-        ));
+        let command = format!("liaison receipt {}", text(&answer["message"]));
+        let (proven, written) = (words.of("proven-in-log", plain(size)), words.of("proof-written-by", command));
+        let _ = writeln!(out, "  {proven}; {written}");
     }
     out
 }
@@ -190,81 +207,69 @@ fn content(answer: &Value, words: Words, out: &mut String) {
 
 /// The node's status.
 #[must_use]
-pub fn status(answer: &Value, _: Words) -> String {
-    let mut out = format!("{}: {} received, {} sent\n", text(&answer["office"]), answer["received"], answer["sent"]);
-    let since = time(&answer["broker"]["since"]);
-    if answer["broker"]["connected"] == Value::Bool(true) {
-        out.push_str(&format!("broker: connected since {since}\n"));
-    } else {
-        out.push_str(&format!("broker: NOT REACHED since {since}; nothing comes in or goes out\n"));
-    }
-    match answer["officer"].as_str() {
-        Some(officer) => out.push_str(&format!("unlocked by {officer}\n")),
-        None if answer["office_unlocked"] == Value::Bool(true) => {
-            out.push_str("the office is unlocked; you are not: liaison unlock OFFICER\n");
-        }
-        None => out.push_str("locked: messages arrive and are confirmed, but nothing is opened\n"),
-    }
-    for (field, what) in [
-        ("to_submit", "waiting for the broker's receipt"),
-        ("to_countersign", "waiting for a supervisor's countersignature; see: liaison outbox"),
-        ("to_confirm", "confirmations waiting for the broker"),
-        ("to_open", "arrived and not opened"),
-        (
-            "unproven",
-            "FLASH or URGENT came WITHOUT A RECEIPT while the broker's log is under repair; see: liaison inbox",
-        ),
-        ("to_download", "attachments on their way here"),
-        ("alarms", "ALARMS; see: liaison alarms"),
+pub fn status(answer: &Value, words: Words) -> String {
+    let (received, sent) = (words.of("received", &answer["received"]), words.of("sent", &answer["sent"]));
+    let mut out = format!("{}: {received}, {sent}\n", text(&answer["office"]));
+    let mut line = |text: String| out.extend([text.as_str(), "\n"]);
+    let connected = answer["broker"]["connected"] == Value::Bool(true);
+    let broker = if connected { "broker-connected" } else { "broker-not-reached" };
+    line(words.of(broker, time(&answer["broker"]["since"])));
+    line(match answer["officer"].as_str() {
+        Some(officer) => words.of("unlocked-by", plain(officer)),
+        None if answer["office_unlocked"] == Value::Bool(true) => words.word("office-unlocked").to_owned(),
+        None => words.word("office-locked").to_owned(),
+    });
+    for (field, word) in [
+        ("to_submit", "to-submit"),
+        ("to_countersign", "to-countersign"),
+        ("to_confirm", "to-confirm"),
+        ("to_open", "to-open"),
+        ("unproven", "unproven"),
+        ("to_download", "to-download"),
+        ("alarms", "alarms-to-see"),
     ] {
-        if answer[field].as_u64().is_some_and(|count| count > 0) {
-            out.push_str(&format!("{} {what}\n", answer[field]));
+        if let Some(count) = answer[field].as_u64().filter(|count| *count > 0) {
+            line(words.of(word, count));
         }
     }
     for gap in answer["missing_numbers"].as_array().into_iter().flatten() {
-        out.push_str(&format!(
-            "MISSING from {} {}: numbers {}\n",
-            text(&gap["from"]),
-            text(&gap["lane"]),
-            gap["numbers"]
-        ));
+        let channel = format!("{} {}: {}", text(&gap["from"]), text(&gap["lane"]), gap["numbers"]);
+        line(format!("{} {channel}", words.loud(words.word("missing-from"))));
     }
     for problem in answer["problems"].as_array().into_iter().flatten() {
-        out.push_str(&format!("PROBLEM: {}\n", text(problem)));
+        line(format!("{}: {}", words.loud(words.word("problem")), text(problem)));
     }
     if let Some(charter) = answer["charter"].as_u64().filter(|number| *number > 1) {
-        out.push_str(&format!("charter no. {charter}\n"));
+        line(words.of("charter-number", charter));
     }
     if answer["directory_entries"] == 0 {
-        out.push_str("the directory has not been fetched yet: is the broker reachable?\n");
+        line(words.word("no-directory").to_owned());
     }
     out
 }
 
 /// Alarms, a line each.
 #[must_use]
-pub fn alarms(answer: &Value, _: Words) -> String {
+pub fn alarms(answer: &Value, words: Words) -> String {
     let alarms = answer["alarms"].as_array().into_iter().flatten();
     let line = |alarm: &Value| {
-        let seen =
-            alarm["seen_by"].as_str().map(|officer| format!(" (seen by {})", plain(officer))).unwrap_or_default();
-        format!("{}  {}{seen}\n", time(&alarm["at"]), text(&alarm["what"]))
+        let seen = alarm["seen_by"].as_str().map(|officer| format!(" ({})", words.of("seen-by", plain(officer))));
+        format!("{}  {}{}\n", time(&alarm["at"]), text(&alarm["what"]), seen.unwrap_or_default())
     };
     let lines: String = alarms.map(line).collect();
-    if lines.is_empty() { "no alarms\n".to_owned() } else { lines }
+    if lines.is_empty() { format!("{}\n", words.word("no-alarms")) } else { lines }
 }
 
 /// An officer with a new credential.
 #[must_use]
-pub fn renewed(answer: &Value, _: Words) -> String {
-    format!("{} has a new credential, good until {}\n", text(&answer["officer"]), time(&answer["until"]))
+pub fn renewed(answer: &Value, words: Words) -> String {
+    format!("{}: {}\n", text(&answer["officer"]), words.of("new-credential-until", time(&answer["until"])))
 }
 
 /// New keys at rest.
 #[must_use]
-pub fn storage_keys(answer: &Value, _: Words) -> String {
-    let behind: Vec<String> = answer["behind"].as_array().into_iter().flatten().map(text).collect();
-    format!("new keys at rest; these officers get theirs when they unlock next: {}\n", behind.join(", "))
+pub fn storage_keys(answer: &Value, words: Words) -> String {
+    format!("{}\n", words.of("new-storage-keys", list(&answer["behind"])))
 }
 
 /// Why the node did not do what was asked: in the officer's words, and in those that were logged.
@@ -283,10 +288,10 @@ pub fn failure(answer: &Value, words: Words) -> String {
         let _ = writeln!(out, "  {}", words.label("reason", reason));
     }
     for problem in problems {
-        let (field, advice) = (text(&problem["field"]), text(&problem["advice"]));
+        let (field, sentence) = (text(&problem["field"]), text(&problem["advice_sentence"]));
         let rule = labels::rule(words.language(), problem["rule"].as_str().unwrap_or_default());
-        // What would be right is often the field's own hint.
-        let advice = labels::hint(words.language(), &advice);
+        let detail = problem["advice_detail"].as_str().map(plain);
+        let advice = advice::told(words.language(), &sentence, detail.as_deref());
         let _ = writeln!(out, "  {field}: {rule} ({advice})");
     }
     let advice = if english { "" } else { words.label("advice", code) };

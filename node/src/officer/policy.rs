@@ -52,7 +52,7 @@ pub(super) fn run(at: &Terminal, policy: &Policy) -> ExitCode {
     }
 }
 
-fn tables(answer: &Value, _: Words) -> String {
+fn tables(answer: &Value, words: Words) -> String {
     let mut out = String::new();
     for table in answer["tables"].as_array().into_iter().flatten() {
         for line in table["text"].as_str().unwrap_or_default().lines() {
@@ -61,21 +61,30 @@ fn tables(answer: &Value, _: Words) -> String {
         out.push('\n');
     }
     for table in answer["unreadable"].as_array().into_iter().flatten() {
-        let _ = writeln!(out, "NOT READ by this version, and without effect here: {}", output::text(table));
+        let _ = writeln!(out, "{}: {}", words.loud(words.word("table-not-read")), output::text(table));
     }
-    if out.is_empty() { "no table is agreed on: what is built in counts\n".to_owned() } else { out }
+    if out.is_empty() { format!("{}\n", words.word("no-tables")) } else { out }
 }
 
-fn explained(answer: &Value, _: Words) -> String {
+fn explained(answer: &Value, words: Words) -> String {
     let mut out = String::new();
     for decision in answer["decisions"].as_array().into_iter().flatten() {
-        let verdict = if decision["allowed"] == Value::Bool(true) { "allowed" } else { "NOT allowed" };
-        let _ = writeln!(out, "{}: {verdict}: {}", output::text(&decision["to"]), output::text(&decision["why"]));
+        let word = match decision["verdict"].as_str().unwrap_or_default() {
+            "PERMITTED" => "permitted",
+            "FORBIDDEN" => "forbidden",
+            "NOT_PERMITTED" => "not-permitted",
+            _ => "not-judged",
+        };
+        let why = words.word(word);
+        let why = if decision["allowed"] == Value::Bool(true) { why.to_owned() } else { words.loud(why) };
+        let by = output::list(&decision["by"]);
+        let by = if by.is_empty() { by } else { format!(" ({by})") };
+        let _ = writeln!(out, "{}: {why}{by}", output::text(&decision["to"]));
         for remedy in decision["would_allow"].as_array().into_iter().flatten() {
-            let _ = writeln!(out, "  would be allowed with {}", output::text(remedy));
+            let _ = writeln!(out, "  {}", words.of("would-be-allowed", output::text(remedy)));
         }
     }
-    let _ = writeln!(out, "agreements in force: {}", output::list(&answer["agreements"]));
+    let _ = writeln!(out, "{}", words.of("agreements-in-force", output::list(&answer["agreements"])));
     out
 }
 

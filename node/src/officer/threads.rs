@@ -130,14 +130,16 @@ pub(super) fn list_of(answer: &Value, words: Words) -> String {
 
 /// A reconciliation that was signed.
 #[must_use]
-pub(super) fn reconciled(answer: &Value, _: Words) -> String {
-    let mut out = format!("{}\n{} numbers signed\n", text(&answer["message"]), answer["numbers"]);
+pub(super) fn reconciled(answer: &Value, words: Words) -> String {
+    let mut out = format!("{}\n{}\n", text(&answer["message"]), words.of("numbers-signed", &answer["numbers"]));
     match answer["differing"].as_array().map(Vec::as_slice) {
         None => {}
-        Some([]) => out.push_str("both hold the same\n"),
+        Some([]) => {
+            let _ = writeln!(out, "{}", words.word("both-hold-the-same"));
+        }
         Some(numbers) => {
             let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
-            let _ = writeln!(out, "THE TWO DIFFER on numbers {}", numbers.join(", "));
+            let _ = writeln!(out, "{} {}", words.loud(words.word("the-two-differ")), numbers.join(", "));
         }
     }
     out

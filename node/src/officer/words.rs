@@ -13,6 +13,12 @@ impl Words {
         labels::text(self.0, &format!("word-{name}"))
     }
 
+    /// A word with what it is said of.
+    #[must_use]
+    pub fn of(self, name: &str, detail: impl std::fmt::Display) -> String {
+        labels::fill(self.word(name), Some(&detail.to_string()))
+    }
+
     /// The label of something with a name of its own; empty when there is none.
     #[must_use]
     pub fn label(self, kind: &str, name: &str) -> &'static str {

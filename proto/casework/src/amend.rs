@@ -4,6 +4,7 @@ use liaison_proto::{ids::MessageId, wire::DataClass};
 use prost_reflect::{DynamicMessage, FieldDescriptor, ReflectMessage as _, Value};
 
 use crate::{
+    advice,
     catalogue::rule,
     fields::{inner_list, text, texts},
     labels,
@@ -72,7 +73,7 @@ pub fn check(content: &DynamicMessage, about: &[&DynamicMessage]) -> Vec<Problem
         (!known).then(|| Problem {
             field: format!("content.{list}[{i}].field"),
             rule: "unknown field",
-            advice: "a field of the message, as liaison check names it: persons[0].name.latin".to_owned(),
+            advice: advice::FIELD_PATH,
         })
     };
     named(content).into_iter().enumerate().filter_map(unknown).collect()

@@ -10,7 +10,9 @@ use prost_reflect::DynamicMessage;
 use serde_json::{Map, Value as Json};
 
 use crate::{
-    act, catalogue, forms, kind_rules,
+    act,
+    advice::{self, Advice},
+    catalogue, forms, kind_rules,
     tables::Tables,
     validate::{Findings, Problem, is_empty, message},
 };
@@ -92,14 +94,14 @@ pub fn parse(text: &str) -> Result<CaseFile, Vec<Problem>> {
 /// # Errors
 /// Every problem at once; none repeats what was written.
 pub fn parse_by(text: &str, tables: &Tables) -> Result<CaseFile, Vec<Problem>> {
-    let whole = |rule, advice: String| vec![Problem { field: "file".to_owned(), rule, advice }];
+    let whole = |rule, advice: Advice| vec![Problem { field: "file".to_owned(), rule, advice }];
     if text.len() > MAX_BYTES {
-        return Err(whole("too long", format!("at most {MAX_BYTES} bytes")));
+        return Err(whole("too long", advice::MOST_BYTES.with(MAX_BYTES)));
     }
     // YAML 1.2 reads JSON, too.
     let value: Json = serde_saphyr::from_str(text).map_err(|e| {
         let line = e.location().map_or(0, |location| location.line());
-        whole("not YAML or JSON", format!("well-formed text; see line {line}"))
+        whole("not YAML or JSON", advice::WELL_FORMED.with(line))
     })?;
     from_json(&value, tables)
 }
@@ -111,11 +113,11 @@ pub fn parse_by(text: &str, tables: &Tables) -> Result<CaseFile, Vec<Problem>> {
 pub fn from_json(value: &Json, tables: &Tables) -> Result<CaseFile, Vec<Problem>> {
     let mut found = Findings::new(tables);
     let Json::Object(file) = value else {
-        found.problem("file", "wrong type", "an object with the keys of a case file; liaison new KIND prints one");
+        found.problem("file", "wrong type", advice::CASE_FILE);
         return Err(found.problems);
     };
     for key in file.keys().filter(|key| !KEYS.contains(&key.as_str())) {
-        found.problem(key, "unknown field", format!("one of: {}", KEYS.join(", ")));
+        found.problem(key, "unknown field", advice::ONE_OF.with(KEYS.join(", ")));
     }
     let Some(kind) = read_kind(file, &mut found) else { return Err(found.problems) };
     let Some(entry) = catalogue::kind(kind) else {
@@ -126,7 +128,7 @@ pub fn from_json(value: &Json, tables: &Tables) -> Result<CaseFile, Vec<Problem>
     let object = match file.get("content") {
         Some(Json::Object(object)) => object,
         _ => {
-            found.problem("content", "required", "an object with the fields of the kind");
+            found.problem("content", "required", advice::CONTENT);
             &empty
         }
     };
@@ -147,7 +149,7 @@ pub fn from_json(value: &Json, tables: &Tables) -> Result<CaseFile, Vec<Problem>
     if let (Some(due), Some(retain)) = (due_at, retain_until)
         && retain <= due
     {
-        found.problem("retain_until", "too early", "a time after due");
+        found.problem("retain_until", "too early", advice::AFTER_DUE);
     }
     let supersedes = read_id(file, "supersedes", &mut found);
     // What replaces a message is in its thread.
@@ -157,7 +159,7 @@ pub fn from_json(value: &Json, tables: &Tables) -> Result<CaseFile, Vec<Problem>
         None | Some(Json::Null) => false,
         Some(Json::Bool(exercise)) => *exercise,
         Some(_) => {
-            found.problem("exercise", "wrong type", "true or false");
+            found.problem("exercise", "wrong type", advice::TRUE_OR_FALSE);
             false
         }
     };
@@ -169,7 +171,7 @@ pub fn from_json(value: &Json, tables: &Tables) -> Result<CaseFile, Vec<Problem>
         && entry.message.get_field_by_name("handling_text").is_some()
         && object.get("handling_text").is_none_or(is_empty)
     {
-        found.problem("content.handling_text", "required here", "H3 needs the handling in words");
+        found.problem("content.handling_text", "required here", advice::HANDLING_IN_WORDS);
     }
     let (true, Some(priority), Some(handling), Some(tlp), Some(purpose), Some(language)) =
         (found.problems.is_empty(), priority, handling, tlp, purpose, language)
@@ -203,14 +205,10 @@ fn check_protection(victim: bool, handling: Option<Handling>, tlp: Option<Tlp>, 
         return;
     }
     if !matches!(handling, None | Some(Handling::H2 | Handling::H3)) {
-        found.problem("handling", "too open for what it holds", "H2 or H3: the content is about a victim (class P3)");
+        found.problem("handling", "too open for what it holds", advice::VICTIM_HANDLING);
     }
     if !matches!(tlp, None | Some(Tlp::AmberStrict | Tlp::Red)) {
-        found.problem(
-            "tlp",
-            "too open for what it holds",
-            "AMBER+STRICT or RED: the content is about a victim (class P3)",
-        );
+        found.problem("tlp", "too open for what it holds", advice::VICTIM_TLP);
     }
 }
 
@@ -218,9 +216,9 @@ fn string<'a>(file: &'a Map<String, Json>, key: &str) -> Option<&'a str> {
     file.get(key).and_then(Json::as_str).filter(|text| !text.is_empty())
 }
 
-fn kind_advice() -> String {
+fn kind_advice() -> Advice {
     let names: Vec<&str> = catalogue::kinds().iter().map(|entry| catalogue::kind_name(entry.kind)).collect();
-    format!("one of: {}", names.join(", "))
+    advice::ONE_OF.with(names.join(", "))
 }
 
 fn read_kind(file: &Map<String, Json>, found: &mut Findings<'_>) -> Option<Kind> {
@@ -270,19 +268,19 @@ pub fn codes(key: &str) -> Option<(&'static str, &'static [&'static str])> {
 
 /// What a key of the envelope takes that has no codes.
 #[must_use]
-pub fn hint(key: &str) -> &'static str {
+pub fn hint(key: &str) -> Option<Advice> {
     match key {
-        "to" => "a list of office ids such as [CN-BLO-HKO]",
-        "language" => "the language of the free text, ISO 639-3, such as vie",
-        "in_reply_to" | "supersedes" => "a message id as liaison inbox shows it",
-        "due" | "retain_until" => "a time with offset such as 2026-11-20T08:30:00+07:00",
-        _ => "",
+        "to" => Some(advice::OFFICES),
+        "language" => Some(advice::LANGUAGE),
+        "in_reply_to" | "supersedes" => Some(advice::ID),
+        "due" | "retain_until" => Some(advice::INSTANT),
+        _ => None,
     }
 }
 
-fn advice(key: &str) -> String {
+fn codes_of(key: &str) -> Advice {
     let codes = codes(key).map_or(&[][..], |(_, codes)| codes).join(", ");
-    if key == "legal_basis" { format!("a list of: {codes}") } else { format!("one of: {codes}") }
+    if key == "legal_basis" { advice::A_LIST_OF.with(codes) } else { advice::ONE_OF.with(codes) }
 }
 
 fn code<T>(
@@ -293,12 +291,12 @@ fn code<T>(
     found: &mut Findings<'_>,
 ) -> Option<T> {
     let Some(text) = string(file, key) else {
-        found.problem(key, "required", advice(key));
+        found.problem(key, "required", codes_of(key));
         return None;
     };
     let code = Some(text).filter(|text| *text != "UNSPECIFIED").and_then(|text| parse(&wire_name(prefix, text)));
     if code.is_none() {
-        found.problem(key, "unknown code", advice(key));
+        found.problem(key, "unknown code", codes_of(key));
     }
     code
 }
@@ -307,19 +305,19 @@ fn read_offices(file: &Map<String, Json>, found: &mut Findings<'_>) -> Vec<Offic
     let items = match file.get("to") {
         Some(Json::Array(items)) if !items.is_empty() => items,
         _ => {
-            found.problem("to", "required", hint("to"));
+            found.problem("to", "required", advice::OFFICES);
             return Vec::new();
         }
     };
     if items.len() > limits::RECIPIENTS {
-        found.problem("to", "too many", format!("at most {} offices", limits::RECIPIENTS));
+        found.problem("to", "too many", advice::MOST_ENTRIES.with(limits::RECIPIENTS));
     }
     let mut offices = Vec::new();
     for (i, item) in items.iter().enumerate() {
         match item.as_str().map(str::parse) {
             Some(Ok(office)) if !offices.contains(&office) => offices.push(office),
-            Some(Ok(_)) => found.problem(&format!("to[{i}]"), "named twice", "each office once"),
-            _ => found.problem(&format!("to[{i}]"), "not of its form", "an office id such as CN-BLO-HKO"),
+            Some(Ok(_)) => found.problem(&format!("to[{i}]"), "named twice", advice::EACH_ONCE),
+            _ => found.problem(&format!("to[{i}]"), "not of its form", advice::OFFICE),
         }
     }
     offices
@@ -331,12 +329,12 @@ fn read_bases(file: &Map<String, Json>, found: &mut Findings<'_>) -> Vec<LegalBa
         let basis = item.as_str().and_then(|text| LegalBasis::from_str_name(&wire_name("LEGAL_BASIS_", text)));
         match basis.filter(|basis| *basis != LegalBasis::Unspecified && !bases.contains(basis)) {
             Some(basis) => bases.push(basis),
-            None => found.problem("legal_basis", "unknown or repeated code", advice("legal_basis")),
+            None => found.problem("legal_basis", "unknown or repeated code", codes_of("legal_basis")),
         }
     }
     let given = file.get("legal_basis").and_then(Json::as_array).is_some_and(|items| !items.is_empty());
     if bases.is_empty() && !given {
-        found.problem("legal_basis", "required", advice("legal_basis"));
+        found.problem("legal_basis", "required", codes_of("legal_basis"));
     }
     bases
 }
@@ -345,11 +343,11 @@ fn read_language(file: &Map<String, Json>, found: &mut Findings<'_>) -> Option<S
     match string(file, "language") {
         Some(text) if forms::check("language", text).is_none() => Some(text.to_owned()),
         Some(_) => {
-            found.problem("language", "not of its form", hint("language"));
+            found.problem("language", "not of its form", advice::LANGUAGE);
             None
         }
         None => {
-            found.problem("language", "required", hint("language"));
+            found.problem("language", "required", advice::LANGUAGE);
             None
         }
     }
@@ -362,7 +360,7 @@ fn read_instant(file: &Map<String, Json>, key: &str, found: &mut Findings<'_>) -
     };
     let instant = forms::instant(text).map(|(millis, _)| UnixMillis(millis)).filter(|instant| instant.0 > 0);
     if instant.is_none() {
-        found.problem(key, "not of its form", hint(key));
+        found.problem(key, "not of its form", advice::INSTANT);
     }
     instant
 }
@@ -374,7 +372,7 @@ fn read_id(file: &Map<String, Json>, key: &str, found: &mut Findings<'_>) -> Opt
     };
     let id = text.parse().ok();
     if id.is_none() {
-        found.problem(key, "not of its form", hint(key));
+        found.problem(key, "not of its form", advice::ID);
     }
     id
 }

@@ -5,29 +5,29 @@ use std::ops::RangeInclusive;
 use jiff::civil::Date;
 use liaison_proto::ids::{Country, MessageId, OfficeId};
 
+use crate::advice::{self, Advice};
+
 /// The last year of the Gregorian calendar that a case can name; Buddhist years are 543 later.
 const LAST_YEAR: i16 = 2200;
 
 /// Why a text is not of a form, as advice on what would be right.
 #[must_use]
-pub fn check(form: &str, text: &str) -> Option<&'static str> {
+pub fn check(form: &str, text: &str) -> Option<Advice> {
     let (fits, advice) = match form {
         "partial-date" => return partial_date(text).err(),
-        "latin" => (text.chars().all(is_latin), "letters of the Latin alphabet"),
-        "e164" => (is_e164(text), "an international number in quotation marks, such as \"+84912345678\""),
-        "office" => (text.parse::<OfficeId>().is_ok(), "an office id such as VN-BLO-LCA"),
-        "language" => {
-            (text.len() == 3 && text.bytes().all(|b| b.is_ascii_lowercase()), "an ISO 639-3 code such as vie")
-        }
-        "country" => (text.parse::<Country>().is_ok(), "an ISO 3166-1 code such as VN"),
-        "instant" => (instant(text).is_some(), "a time with offset such as 2026-11-20T08:30:00+07:00"),
-        "sha256" => (is_sha256(text), "64 hexadecimal digits, as liaison thread shows them"),
-        "leaf-hash" => (text == "-" || is_sha256(text), "64 hexadecimal digits, or - where none is held"),
-        "field-path" => (is_field_path(text), "a field as liaison check names it: persons[0].name.latin"),
-        "hours" => (hours(text).is_some(), "hours such as 07:30-17:00, in quotation marks"),
+        "latin" => (text.chars().all(is_latin), advice::LATIN),
+        "e164" => (is_e164(text), advice::TELEPHONE),
+        "office" => (text.parse::<OfficeId>().is_ok(), advice::OFFICE),
+        "language" => (text.len() == 3 && text.bytes().all(|b| b.is_ascii_lowercase()), advice::LANGUAGE_CODE),
+        "country" => (text.parse::<Country>().is_ok(), advice::COUNTRY),
+        "instant" => (instant(text).is_some(), advice::INSTANT),
+        "sha256" => (is_sha256(text), advice::HASH),
+        "leaf-hash" => (text == "-" || is_sha256(text), advice::HASH_OR_NONE),
+        "field-path" => (is_field_path(text), advice::FIELD_PATH),
+        "hours" => (hours(text).is_some(), advice::HOURS),
         // In one spelling only, so that the same id is the same text.
-        "uuid" => (text.parse::<MessageId>().is_ok_and(|id| id.to_string() == text), "an id as liaison inbox shows it"),
-        _ => (false, "a form that this version knows"),
+        "uuid" => (text.parse::<MessageId>().is_ok_and(|id| id.to_string() == text), advice::ID),
+        _ => (false, advice::NEWER_FORM),
     };
     (!fits).then_some(advice)
 }
@@ -55,25 +55,24 @@ pub fn wall_times(text: &str) -> Option<String> {
 ///
 /// # Errors
 /// Advice on what would be right.
-pub fn partial_date(text: &str) -> Result<RangeInclusive<Date>, &'static str> {
-    let advice = "2026, 2026-11 or 2026-11-20";
+pub fn partial_date(text: &str) -> Result<RangeInclusive<Date>, Advice> {
     let mut parts = text.split('-');
     let number = |part: &str, length: usize| {
         (part.len() == length && part.bytes().all(|b| b.is_ascii_digit())).then(|| part.parse::<i16>().ok()).flatten()
     };
-    let year = parts.next().and_then(|part| number(part, 4)).ok_or(advice)?;
+    let year = parts.next().and_then(|part| number(part, 4)).ok_or(advice::DATE)?;
     if year > LAST_YEAR {
-        return Err("a year of the Gregorian calendar (Buddhist year minus 543)");
+        return Err(advice::GREGORIAN);
     }
     let mut two_digits = || match parts.next() {
         None => Ok(None),
-        Some(part) => number(part, 2).and_then(|n| i8::try_from(n).ok()).map(Some).ok_or(advice),
+        Some(part) => number(part, 2).and_then(|n| i8::try_from(n).ok()).map(Some).ok_or(advice::DATE),
     };
     let (month, day) = (two_digits()?, two_digits()?);
     if parts.next().is_some() {
-        return Err(advice);
+        return Err(advice::DATE);
     }
-    let first = Date::new(year, month.unwrap_or(1), day.unwrap_or(1)).map_err(|_| advice)?;
+    let first = Date::new(year, month.unwrap_or(1), day.unwrap_or(1)).map_err(|_| advice::DATE)?;
     let last = match (month, day) {
         (None, _) => first.last_of_year(),
         (Some(_), None) => first.last_of_month(),

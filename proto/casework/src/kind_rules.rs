@@ -9,6 +9,7 @@ use prost_reflect::DynamicMessage;
 use serde_json::{Map, Value as Json};
 
 use crate::{
+    advice,
     age::{ADULT, when_found},
     catalogue, codes,
     fields::{inner, text, texts},
@@ -79,20 +80,20 @@ pub(crate) fn check_thread(
     let ids = texts(content, "message_ids");
     for (i, id) in ids.iter().enumerate() {
         if ids[..i].contains(id) {
-            found.problem(&format!("content.message_ids[{i}]"), "named twice", "each message once");
+            found.problem(&format!("content.message_ids[{i}]"), "named twice", advice::EACH_ONCE);
         }
     }
     let translated = text(content, "message_id");
     if kind == Kind::Translation && reply.is_some_and(|id| !translated.is_empty() && id.to_string() != translated) {
-        found.problem("content.message_id", "not among the messages named", "the message in in_reply_to");
+        found.problem("content.message_id", "not among the messages named", advice::REPLIED_TO);
     }
     if !catalogue::needs_thread(kind) {
         return;
     }
     let advice = match kind {
-        Kind::HotlineClose => "the id of the HOTLINE_CALL that is closed",
-        _ if !ids.is_empty() => "one of content.message_ids",
-        _ => "the id of the message that it follows, as liaison thread shows it",
+        Kind::HotlineClose => advice::CALL_ID,
+        _ if !ids.is_empty() => advice::ONE_OF_THE_MESSAGES,
+        _ => advice::THREAD_ID,
     };
     // A decision answers the request for it.
     let ids = if kind == Kind::OnwardDecision { Vec::new() } else { ids };
@@ -114,7 +115,7 @@ pub(crate) fn check_priority(
 ) {
     let urgent = matches!(priority, Some(Priority::Flash | Priority::Urgent));
     if kind == Kind::InfoRequest && urgent && object.get("urgency_reason").is_none_or(is_empty) {
-        found.problem("content.urgency_reason", "required here", "why it cannot wait, or priority ROUTINE");
+        found.problem("content.urgency_reason", "required here", advice::URGENCY);
     }
 }
 
@@ -124,17 +125,17 @@ fn action_request(written: &Written<'_>, found: &mut Findings<'_>) {
     if let (Some(from), Some(until)) = (instant("from"), instant("until"))
         && until <= from
     {
-        found.problem("content.window.until", "too early", "a time after from");
+        found.problem("content.window.until", "too early", advice::AFTER_FROM);
     }
 }
 
 fn return_update(written: &Written<'_>, found: &mut Findings<'_>) {
     // Medical detail goes to the service that receives the person, once it is certain that one does.
     if written.has("medical_summary") && written.text("state") != "DOCS_READY" {
-        found.problem("content.medical_summary", "too soon", "medical detail goes with the papers: state DOCS_READY");
+        found.problem("content.medical_summary", "too soon", advice::MEDICAL);
     }
     if written.has("best_interests") && !written.has("guardian") {
-        found.problem("content.guardian", "required here", "the guardian, with the decision on best interests");
+        found.problem("content.guardian", "required here", advice::GUARDIAN_WITH_DECISION);
     }
 }
 
@@ -146,13 +147,12 @@ fn stat_return(written: &Written<'_>, found: &mut Findings<'_>) {
         let before = row.get("count_year_before").and_then(Json::as_u64);
         for (field, count) in [("count", count), ("count_year_before", before)] {
             if count.is_some_and(|count| (1..SMALLEST_CELL).contains(&count)) {
-                let advice = "suppressed: true in place of a count from 1 to 10";
-                found.problem(&format!("content.rows[{i}].{field}"), "out of range", advice);
+                found.problem(&format!("content.rows[{i}].{field}"), "out of range", advice::SUPPRESSED);
             }
         }
         let suppressed = row.get("suppressed").and_then(Json::as_bool) == Some(true);
         if count.is_some() == suppressed {
-            found.problem(&format!("content.rows[{i}].count"), "required here", "a count, or suppressed: true");
+            found.problem(&format!("content.rows[{i}].count"), "required here", advice::COUNT);
         }
     }
 }
@@ -167,7 +167,7 @@ fn gate_is_open(field: &str, gate: &str, at: &str, found: &mut Findings<'_>) {
 
 fn hotline_call(written: &Written<'_>, found: &mut Findings<'_>) {
     if written.object.get("persons_count").and_then(Json::as_u64) == Some(0) {
-        found.problem("content.persons_count", "out of range", "1 or more: the fewest that are known of");
+        found.problem("content.persons_count", "out of range", advice::ONE_OR_MORE);
     }
 }
 
@@ -175,7 +175,7 @@ fn return_request(written: &Written<'_>, found: &mut Findings<'_>) {
     if let Some(Json::Object(name)) = written.object.get("name")
         && name.get("latin").is_none_or(is_empty)
     {
-        found.problem("content.name.latin", "required here", "the name in Latin letters, too: others search by it");
+        found.problem("content.name.latin", "required here", advice::LATIN_NAME);
     }
     check_age(written, found);
     check_child(written, found);
@@ -184,7 +184,7 @@ fn return_request(written: &Written<'_>, found: &mut Findings<'_>) {
 
 fn check_age(written: &Written<'_>, found: &mut Findings<'_>) {
     if !written.has("birth_date") && !written.has("age") {
-        found.problem("content.birth_date", "required here", "the birth date as far as it is known, or else age");
+        found.problem("content.birth_date", "required here", advice::BIRTH_DATE);
     }
 }
 
@@ -197,7 +197,7 @@ fn check_child(written: &Written<'_>, found: &mut Findings<'_>) {
         "CHILD" => true,
         "ADULT" => {
             if certainly_child {
-                found.problem("content.age_group", "contradicts the age", "CHILD: under 18 when found");
+                found.problem("content.age_group", "contradicts the age", advice::ADULT_AGE);
             }
             certainly_child
         }
@@ -206,7 +206,7 @@ fn check_child(written: &Written<'_>, found: &mut Findings<'_>) {
         _ => age.is_some() && maybe_child,
     };
     if is_child && !written.has("guardian") {
-        found.problem("content.guardian", "required here", "a child's guardian, or relation UNK with unknown_reason");
+        found.problem("content.guardian", "required here", advice::GUARDIAN);
     }
 }
 
@@ -214,31 +214,27 @@ fn check_child(written: &Written<'_>, found: &mut Findings<'_>) {
 fn check_consent(written: &Written<'_>, found: &mut Findings<'_>) {
     let reason = written.text("rescued_without_consent_reason");
     if reason == codes::UNKNOWN {
-        found.problem("content.rescued_without_consent_reason", "no reason", "a code that is a reason; not UNK");
+        found.problem("content.rescued_without_consent_reason", "no reason", advice::REASON);
     }
     if !written.has("consent") && !written.has("rescued_without_consent_reason") {
-        found.problem("content.consent", "required here", "the consent, or rescued_without_consent_reason");
+        found.problem("content.consent", "required here", advice::CONSENT);
     }
     let Some(consent) = written.inner("consent") else { return };
     let scope = texts(&consent, "scope");
     if !scope.is_empty() && !scope.iter().any(|code| code == "VERIFY") {
-        found.problem("content.consent.scope", "too narrow", "with VERIFY: the request hands over the identity");
+        found.problem("content.consent.scope", "too narrow", advice::CONSENT_SCOPE);
     }
 }
 
 fn suspect_alert(written: &Written<'_>, found: &mut Findings<'_>) {
     if NOT_ABOUT_SUSPECTS.contains(&written.text("alert_type").as_str()) {
-        found.problem("content.alert_type", "not about a suspect", "RED, BLUE, GREEN, ORANGE, PURPLE or UNK");
+        found.problem("content.alert_type", "not about a suspect", advice::ALERT_TYPE);
     }
     let told_by_identity = written.object.get("identity").is_some_and(|identity| {
         ["name", "documents"].iter().any(|field| identity.get(*field).is_some_and(|value| !is_empty(value)))
     });
     let told_by_means = ["vehicles", "phones", "accounts"].iter().any(|field| written.has(field));
     if written.has("identity") && !told_by_identity && !told_by_means {
-        found.problem(
-            "content.identity",
-            "identifies nobody",
-            "a name or a document; else a vehicle, a phone or an account",
-        );
+        found.problem("content.identity", "identifies nobody", advice::IDENTITY);
     }
 }

@@ -8,7 +8,7 @@
 use std::{collections::HashMap, sync::LazyLock};
 
 use fluent_syntax::{
-    ast::{Entry, PatternElement},
+    ast::{Entry, Expression, InlineExpression, PatternElement},
     parser,
 };
 
@@ -78,22 +78,27 @@ impl std::str::FromStr for Language {
     }
 }
 
-type Texts = HashMap<&'static str, &'static str>;
+type Texts = HashMap<&'static str, String>;
 
 static TEXTS: LazyLock<HashMap<Language, Texts>> =
     LazyLock::new(|| Language::ALL.into_iter().map(|language| (language, read(language))).collect());
 
-/// The texts of a language file. Labels take no arguments: each is one text.
+/// The texts of a language file: each is one text, in which `{ $detail }`, if it has one, is read as `{}`.
 fn read(language: Language) -> Texts {
     let Ok(resource) = parser::parse(language.file()) else {
         panic!("labels/{}.ftl is built into this program and does not parse", language.tag())
     };
     let text = |entry: Entry<&'static str>| {
         let Entry::Message(message) = entry else { return None };
-        match message.value?.elements.as_slice() {
-            [PatternElement::TextElement { value }] => Some((message.id.name, *value)),
-            _ => None,
-        }
+        let part = |element: &PatternElement<&'static str>| match element {
+            PatternElement::TextElement { value } => Some(*value),
+            PatternElement::Placeable {
+                expression: Expression::Inline(InlineExpression::VariableReference { id }),
+            } => (id.name == "detail").then_some("{}"),
+            PatternElement::Placeable { .. } => None,
+        };
+        let text = message.value?.elements.iter().map(part).collect::<Option<String>>()?;
+        Some((message.id.name, text))
     };
     resource.body.into_iter().filter_map(text).collect()
 }
@@ -106,7 +111,7 @@ pub fn keys(language: Language) -> impl Iterator<Item = &'static str> {
 /// A label; none when the language has none.
 #[must_use]
 pub fn find(language: Language, key: &str) -> Option<&'static str> {
-    TEXTS[&language].get(key).copied()
+    TEXTS[&language].get(key).map(String::as_str)
 }
 
 /// A label, in English where the language has none; empty for a key that nobody has.
@@ -115,8 +120,8 @@ pub fn text(language: Language, key: &str) -> &'static str {
     find(language, key).or_else(|| find(Language::English, key)).unwrap_or_default()
 }
 
-/// Where a message can stand on its way, as inbox and outbox show it.
-pub const DELIVERY: [&str; 19] = [
+/// Where a message can stand on its way, as inbox and outbox show it, and what can happen to it.
+pub const DELIVERY: [&str; 22] = [
     "QUEUED",
     "ACCEPTED",
     "ARRIVED",
@@ -136,6 +141,9 @@ pub const DELIVERY: [&str; 19] = [
     "OPENED",
     "RECALLED",
     "UNPROVEN",
+    "SIGNED",
+    "NON_DELIVERY",
+    "REWRAPPED",
 ];
 
 /// The key of a code.
@@ -162,6 +170,12 @@ pub fn hint_key(hint: &str) -> String {
 #[must_use]
 pub fn hint(language: Language, english: &str) -> &str {
     find(language, &hint_key(english)).unwrap_or(english)
+}
+
+/// A text with what it has `{}` for.
+#[must_use]
+pub fn fill(text: &str, detail: Option<&str>) -> String {
+    text.replacen("{}", detail.unwrap_or_default(), 1)
 }
 
 /// What a rule that does not hold is called in a language.

@@ -10,6 +10,7 @@
 //! - An unset field and the code UNK (not known) are two things.
 
 pub mod act;
+pub mod advice;
 pub mod age;
 pub mod amend;
 pub mod case_file;

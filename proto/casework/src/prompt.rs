@@ -6,7 +6,7 @@ use prost_reflect::{FieldDescriptor, Kind as FieldKind, MessageDescriptor};
 use serde_json::{Map, Value as Json, json};
 
 use crate::{
-    case_file,
+    advice, case_file,
     catalogue::{self, FieldRule, rule},
     codes,
     labels::{self, Language},
@@ -83,7 +83,7 @@ impl Writer<'_, '_> {
 
     /// The envelope's codes, each with what is usual for the kind.
     fn envelope(&mut self, kind: Kind) -> Option<Map<String, Json>> {
-        let usual = Usual::of(kind);
+        let (usual, language) = (Usual::of(kind), self.language);
         let needs_thread = catalogue::needs_thread(kind);
         let asked = [
             ("to", "recipients", None, true),
@@ -102,7 +102,7 @@ impl Writer<'_, '_> {
             let question = Question {
                 field: key.to_owned(),
                 label: self.word(word),
-                hint: case_file::hint(key).to_owned(),
+                hint: case_file::hint(key).map(|hint| hint.in_language(language)).unwrap_or_default(),
                 codes,
                 required,
                 usual: usual.map(str::to_owned),
@@ -116,8 +116,8 @@ impl Writer<'_, '_> {
                 };
                 let mut file = file_so_far.clone();
                 file.insert(key.to_owned(), value.clone());
-                problem_of(&case_file::from_json(&Json::Object(file), tables).err().unwrap_or_default(), key)
-                    .map_or(Ok(value), Err)
+                let problems = case_file::from_json(&Json::Object(file), tables).err().unwrap_or_default();
+                problem_of(&problems, key, language).map_or(Ok(value), Err)
             })?;
             if !value.is_null() {
                 file.insert(key.to_owned(), value);
@@ -193,17 +193,18 @@ impl Writer<'_, '_> {
             return Some(if written { Json::Object(self.message(&inner, path)?) } else { Json::Null });
         }
         let question = self.question(field, rule, path, required);
-        let (tables, is_list) = (self.tables, field.is_list());
+        let (tables, language, is_list) = (self.tables, self.language, field.is_list());
+        let whole_number = advice::A_WHOLE_NUMBER.in_language(language);
         self.until(question, |answer| {
             let value = match field.kind() {
                 FieldKind::Bool => truth(answer)?,
-                FieldKind::Uint32 => answer.parse::<u32>().map(Json::from).map_err(|_| "0, 1, 2, ...".to_owned())?,
+                FieldKind::Uint32 => answer.parse::<u32>().map(Json::from).map_err(|_| whole_number.clone())?,
                 _ => json!(answer),
             };
             let written = if is_list { json!([value]) } else { value.clone() };
             let mut found = Findings::new(tables);
             message(descriptor, &Map::from_iter([(field.name().to_owned(), written)]), "", &mut found);
-            problem_of(&found.problems, field.name()).map_or(Ok(value), Err)
+            problem_of(&found.problems, field.name(), language).map_or(Ok(value), Err)
         })
     }
 
@@ -247,7 +248,7 @@ fn truth(answer: &str) -> Result<Json, String> {
 }
 
 /// What is wrong with one field.
-fn problem_of(problems: &[Problem], field: &str) -> Option<String> {
+fn problem_of(problems: &[Problem], field: &str, language: Language) -> Option<String> {
     let of_field = |problem: &&Problem| problem.field == field || problem.field.starts_with(&format!("{field}["));
-    problems.iter().find(of_field).map(|problem| problem.advice.clone())
+    problems.iter().find(of_field).map(|problem| problem.advice.in_language(language))
 }

@@ -6,6 +6,7 @@ use serde_json::{Map, Value as Json};
 use unicode_segmentation::UnicodeSegmentation as _;
 
 use crate::{
+    advice::{self, Advice},
     catalogue::{FieldRule, rule},
     codes, forms,
     tables::Tables,
@@ -19,7 +20,8 @@ pub struct Problem {
     /// The rule that does not hold.
     pub rule: &'static str,
     /// What would be right.
-    pub advice: String,
+    #[serde(flatten)]
+    pub advice: Advice,
 }
 
 impl std::fmt::Display for Problem {
@@ -46,8 +48,8 @@ impl<'t> Findings<'t> {
     }
 
     /// Adds a problem.
-    pub fn problem(&mut self, field: &str, rule: &'static str, advice: impl Into<String>) {
-        self.problems.push(Problem { field: field.to_owned(), rule, advice: advice.into() });
+    pub fn problem(&mut self, field: &str, rule: &'static str, advice: Advice) {
+        self.problems.push(Problem { field: field.to_owned(), rule, advice });
     }
 
     fn saw(&mut self, class: DataClass) {
@@ -67,7 +69,7 @@ pub fn message(
         let path = join(path, key);
         let Some(field) = descriptor.get_field_by_name(key) else {
             let names: Vec<String> = descriptor.fields().map(|field| field.name().to_owned()).collect();
-            found.problem(&path, "unknown field", format!("one of: {}", names.join(", ")));
+            found.problem(&path, "unknown field", advice::ONE_OF.with(names.join(", ")));
             continue;
         };
         if value.is_null() {
@@ -89,9 +91,9 @@ pub fn message(
             object.get(other).is_some_and(|value| codes.iter().any(|code| text_of(value).as_deref() == Some(code)))
         });
         if rule.required {
-            found.problem(&join(path, field.name()), "required", expectation(&field, &rule));
+            found.problem(&join(path, field.name()), "required", expectation(&rule));
         } else if let Some((other, _)) = conditional {
-            found.problem(&join(path, field.name()), "required here", format!("needed because of {other}"));
+            found.problem(&join(path, field.name()), "required here", advice::NEEDED_FOR.with(other));
         }
     }
     message
@@ -121,21 +123,21 @@ fn text_of(value: &Json) -> Option<String> {
     }
 }
 
-fn expectation(field: &FieldDescriptor, rule: &FieldRule) -> String {
+fn expectation(rule: &FieldRule) -> Advice {
     if let Some(hint) = &rule.hint {
-        return hint.clone();
+        return Advice::hint(hint.clone());
     }
     match &rule.code_list {
         Some(list) => one_of(list),
-        None => format!("a value for {}", field.name()),
+        None => advice::A_VALUE,
     }
 }
 
-fn one_of(list: &str) -> String {
+fn one_of(list: &str) -> Advice {
     let codes: Vec<&str> = codes::list(list).into_iter().flatten().map(|(code, _)| *code).collect();
     match codes.len() {
-        0..=30 => format!("one of: {}", codes.join(", ")),
-        n => format!("one of the {n} codes of list {list}"),
+        0..=30 => advice::ONE_OF.with(codes.join(", ")),
+        _ => advice::ONE_OF_MANY.with(list),
     }
 }
 
@@ -150,11 +152,11 @@ fn field_value(
         return single(field, rule, value, path, found);
     }
     let Json::Array(items) = value else {
-        found.problem(path, "wrong type", "a list");
+        found.problem(path, "wrong type", advice::A_LIST);
         return None;
     };
     if items.len() > rule.max_items {
-        found.problem(path, "too many", format!("at most {} entries", rule.max_items));
+        found.problem(path, "too many", advice::MOST_ENTRIES.with(rule.max_items));
         return None;
     }
     let values = items
@@ -177,31 +179,31 @@ fn single(
             Some(Value::Message(message(&descriptor, object, path, found)))
         }
         (FieldKind::Message(_), _) => {
-            found.problem(path, "wrong type", "an object with fields");
+            found.problem(path, "wrong type", advice::FIELDS);
             None
         }
         (FieldKind::Bool, Json::Bool(truth)) => Some(Value::Bool(*truth)),
         (FieldKind::Bool, _) => {
-            found.problem(path, "wrong type", "true or false");
+            found.problem(path, "wrong type", advice::TRUE_OR_FALSE);
             None
         }
         (FieldKind::Uint32, Json::Number(number)) => {
             let number = number.as_u64().and_then(|n| u32::try_from(n).ok());
             if number.is_none() {
-                found.problem(path, "out of range", "a whole number");
+                found.problem(path, "out of range", advice::A_WHOLE_NUMBER);
             }
             number.map(Value::U32)
         }
         (FieldKind::String, value) => text(rule, value, path, found).map(Value::String),
         _ => {
-            found.problem(path, "wrong type", "a value of the field's type");
+            found.problem(path, "wrong type", advice::OF_THE_TYPE);
             None
         }
     }
 }
 
 fn text(rule: &FieldRule, value: &Json, path: &str, found: &mut Findings<'_>) -> Option<String> {
-    let wanted = if rule.code_list.is_some() { "a code" } else { "a text" };
+    let wanted = if rule.code_list.is_some() { advice::A_CODE } else { advice::A_TEXT };
     let says = |code: &str| rule.code_list.as_deref().is_some_and(|list| codes::meaning(list, code).is_some());
     let text = match value {
         // YAML reads the codes YES and NO as truth values.
@@ -232,11 +234,11 @@ fn text(rule: &FieldRule, value: &Json, path: &str, found: &mut Findings<'_>) ->
         return Some(text);
     }
     if text.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
-        found.problem(path, "control character", "plain text");
+        found.problem(path, "control character", advice::PLAIN_TEXT);
         return None;
     }
     if text.graphemes(true).take(rule.max_graphemes + 1).count() > rule.max_graphemes {
-        found.problem(path, "too long", format!("at most {} characters", rule.max_graphemes));
+        found.problem(path, "too long", advice::MOST_CHARACTERS.with(rule.max_graphemes));
         return None;
     }
     if let Some(advice) = rule.form.as_deref().and_then(|form| forms::check(form, &text)) {

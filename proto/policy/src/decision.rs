@@ -36,6 +36,25 @@ impl std::fmt::Display for Decision {
     }
 }
 
+impl Decision {
+    /// Which of the four it is: `PERMITTED`, `FORBIDDEN`, `NOT_PERMITTED` or `NOT_JUDGED`.
+    #[must_use]
+    pub fn verdict(&self) -> &'static str {
+        match (self.permitted_by.as_slice(), self.forbidden_by.as_slice()) {
+            ([], []) if !self.is_judged => "NOT_JUDGED",
+            ([], []) => "NOT_PERMITTED",
+            (_, []) => "PERMITTED",
+            (_, _) => "FORBIDDEN",
+        }
+    }
+
+    /// The rules of the agreements that decided.
+    #[must_use]
+    pub fn by(&self) -> &[String] {
+        if self.forbidden_by.is_empty() { &self.permitted_by } else { &self.forbidden_by }
+    }
+}
+
 /// One change by which a question would be answered otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remedy {

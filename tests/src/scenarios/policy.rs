@@ -32,7 +32,7 @@ pub(super) fn tell(world: &mut World, teller: &mut Teller) -> io::Result<()> {
     let names = answer["agreements"].as_array().cloned().unwrap_or_default();
     teller.step(format!("Lao Cai's node has {} of them", names.len()), names.contains(&json!("VNCN10")));
     let decision = explained(world, samples::CASE_NOTICE)?;
-    let by = decision["why"].as_str().unwrap_or_default().to_owned();
+    let by = decision["by"][0].as_str().unwrap_or_default().to_owned();
     teller.step(format!("its notice may go to Hekou: {by}"), decision["allowed"] == true && by.contains("VNCN10"));
 
     teller.chapter("A notice to an office that no agreement names");

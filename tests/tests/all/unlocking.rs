@@ -35,7 +35,13 @@ fn keystore(directory: &Path) -> Keystore {
 fn an_unlocked_key_lives_some_minutes_and_is_bound_to_its_user() {
     let directory = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::new(UnixMillis(1_800_000_000_000)));
-    let vault = Vault::new(keystore(directory.path()), Arc::<ManualClock>::clone(&clock), 600_000);
+    let log = Arc::new(ManualClock::new(UnixMillis(1_800_000_000_000)));
+    let vault = Vault::new(
+        keystore(directory.path()),
+        Arc::<ManualClock>::clone(&log),
+        Arc::<ManualClock>::clone(&clock),
+        600_000,
+    );
     let (lan, other) = (PeerUid(1000), PeerUid(1001));
     assert!(matches!(vault.unlock(lan, "nguyen.lan", b"wrong", &OsEntropy), Err(KeystoreError::WrongPassphrase)));
     assert!(matches!(
@@ -47,6 +53,8 @@ fn an_unlocked_key_lives_some_minutes_and_is_bound_to_its_user() {
     assert_eq!(vault.officer(lan).unwrap().officer_id, "nguyen.lan");
     assert!(vault.officer(other).is_err(), "another user signs with her key");
     clock.advance(599_000);
+    // A broker whose clock is ahead ends nobody's session.
+    log.advance(3_600_000);
     assert!(vault.officer(lan).is_ok());
     clock.advance(2_000);
     assert!(vault.officer(lan).is_err(), "her key outlived its minutes");
@@ -137,7 +145,8 @@ fn keys_at_rest_are_replaced_and_the_ones_before_open_nothing() {
     KeyTable::create(disk.as_ref()).unwrap();
     let table = KeyTable::open(disk.as_ref()).unwrap();
     let clock = Arc::new(ManualClock::new(UnixMillis(1_800_000_000_000)));
-    let vault = || Vault::new(keystore.clone(), Arc::<ManualClock>::clone(&clock), 600_000);
+    let now = || Arc::<ManualClock>::clone(&clock);
+    let vault = || Vault::new(keystore.clone(), now(), now(), 600_000);
     let lan = PeerUid(1000);
     let id = |n: i64| MessageId::new(UnixMillis(n), &OsEntropy);
     let kept: Vec<_> = (0..40).map(|n| (id(n / 4), id(100 + n), ContentKey::generate(&OsEntropy))).collect();

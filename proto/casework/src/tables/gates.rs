@@ -7,7 +7,10 @@ use liaison_proto::{clock::UnixMillis, ids::Country};
 use serde::Deserialize;
 
 use super::{TableError, Tables, calendar, date, in_force, optional_date};
-use crate::{codes, forms};
+use crate::{
+    advice::{self, Advice},
+    codes, forms,
+};
 
 /// Longest name and reason, bytes.
 const TEXT_BYTES: usize = 200;
@@ -58,7 +61,7 @@ pub enum GateStatus {
     /// Nothing says that it is closed.
     Open,
     /// Closed, with what would be right.
-    Closed(String),
+    Closed(Advice),
 }
 
 /// The country of a gate's code, where it has the form of one.
@@ -102,13 +105,13 @@ impl Gates {
         let closed = |closure: &&Closure| closure.gate == code && (closure.from..=closure.until).contains(&day);
         if let Some(closure) = self.closure.iter().find(closed) {
             let Closure { from, until, reason, .. } = closure;
-            return Some(GateStatus::Closed(format!("{code} is closed from {from} until {until}: {reason}")));
+            return Some(GateStatus::Closed(advice::GATE_CLOSED.with(format!("{from} - {until}, {reason}"))));
         }
         let gate = self.gate.iter().find(|gate| gate.code == code)?;
         let weekday = day.weekday().to_monday_one_offset();
         if let Some(days) = gate.days.as_ref().filter(|days| !days.contains(&weekday)) {
             let days: Vec<String> = days.iter().map(ToString::to_string).collect();
-            return Some(GateStatus::Closed(format!("{code} is open on days {} (1 is Monday)", days.join(", "))));
+            return Some(GateStatus::Closed(advice::GATE_DAYS.with(days.join(", "))));
         }
         let minute = u32::try_from(i32::from(clock.hour()) * 60 + i32::from(clock.minute())).unwrap_or_default();
         let open = gate.open.as_deref().and_then(|open| Some((open, forms::hours(open)?)));
@@ -117,7 +120,7 @@ impl Gates {
             false => minute >= from || minute <= until,
         };
         match open.filter(|(_, hours)| !within(*hours)) {
-            Some((open, _)) => Some(GateStatus::Closed(format!("{code} is open {open}, by the clock of {country}"))),
+            Some((open, _)) => Some(GateStatus::Closed(advice::GATE_HOURS.with(open))),
             None => Some(GateStatus::Open),
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use liaison_casework::{
+    advice,
     catalogue::{self, rule},
     codes,
     labels::{self, Language},
@@ -21,13 +22,14 @@ const RULES: [&str; 5] = [
 ];
 
 /// Sources that show words beside the content.
-const WORDS: [&str; 7] = [
+const WORDS: [&str; 8] = [
     include_str!("../../src/print.rs"),
     include_str!("../../src/prompt.rs"),
     include_str!("../../src/template.rs"),
     include_str!("../../../../node/src/officer/answer.rs"),
     include_str!("../../../../node/src/officer/offline.rs"),
     include_str!("../../../../node/src/officer/output.rs"),
+    include_str!("../../../../node/src/officer/policy.rs"),
     include_str!("../../../../node/src/officer/threads.rs"),
 ];
 
@@ -77,7 +79,8 @@ fn rules() -> BTreeSet<String> {
 /// Words that the sources name, and those of the language file that any of them shows.
 fn words() -> BTreeSet<String> {
     let named = WORDS.iter().flat_map(|source| {
-        let direct = source.match_indices("word(\"").map(|(at, found)| &source[at + found.len()..]);
+        let calls = ["word(\"", "words.of(\""].into_iter().flat_map(|call| source.match_indices(call));
+        let direct = calls.map(|(at, found)| &source[at + found.len()..]);
         direct.map(|rest| format!("word-{}", rest.split('"').next().unwrap()))
     });
     let shown = labels::keys(Language::English).filter(|key| {
@@ -133,6 +136,7 @@ fn needed() -> BTreeSet<String> {
     needed.extend(OutOfStep::ALL.iter().map(|reason| format!("reason-{}", reason.code())));
     needed.extend(values("Mark", "MARK_", "mark"));
     needed.extend(labels::DELIVERY.iter().map(|state| format!("delivery-{state}")));
+    needed.extend(advice::ALL.iter().map(|advice| labels::hint_key(advice.sentence())));
     needed.extend(rules());
     needed.extend(words());
     needed
@@ -146,6 +150,9 @@ fn reasons_and_advice_are_the_same_words_everywhere() {
     }
     for code in RefusalCode::ALL {
         assert_eq!(labels::text(Language::English, &format!("advice-{code}")), code.advice());
+    }
+    for advice in advice::ALL {
+        assert_eq!(labels::hint(Language::English, advice.sentence()), advice.sentence());
     }
 }
 
@@ -163,6 +170,8 @@ fn everything_that_has_a_name_has_it_in_six_languages() {
         for key in &needed {
             let text = labels::find(language, key).unwrap();
             assert!(!text.trim().is_empty() && text.trim() == text, "{} {key}", language.tag());
+            let details = |language| labels::text(language, key).matches("{}").count();
+            assert_eq!(details(language), details(Language::English), "{} {key}", language.tag());
         }
     }
 }
