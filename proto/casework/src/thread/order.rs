@@ -59,25 +59,43 @@ pub fn in_order(events: impl IntoIterator<Item = Event>) -> Vec<Event> {
     ordered
 }
 
-/// Which message answers which, directly or through others.
+/// Which message answers which, directly or through others: when a walk through the answers comes to each, and when it has seen
+/// all that answer it.
 #[derive(Debug, Default)]
-pub struct Ancestry(HashMap<MessageId, MessageId>);
+pub struct Ancestry(HashMap<MessageId, (usize, usize)>);
 
 impl Ancestry {
-    /// Of these messages.
+    /// Of these messages. Those without an entry that answer each other in a circle follow nothing.
     #[must_use]
     pub fn new(events: &[Event]) -> Self {
         let entries: HashMap<MessageId, Option<LogIndex>> =
             events.iter().map(|event| (event.id, event.entry)).collect();
-        let link = |event: &Event| Some((event.id, answered(event, |id| entries.get(&id).copied())?));
-        Self(events.iter().filter_map(link).collect())
+        let mut answers: HashMap<MessageId, Vec<MessageId>> = HashMap::new();
+        let mut walk = Vec::new();
+        for event in events {
+            match answered(event, |id| entries.get(&id).copied()) {
+                Some(answered) => answers.entry(answered).or_default().push(event.id),
+                None => walk.push((event.id, false)),
+            }
+        }
+        let mut seen: HashMap<MessageId, (usize, usize)> = HashMap::new();
+        while let Some((id, is_left)) = walk.pop() {
+            let count = seen.len();
+            if is_left {
+                seen.entry(id).and_modify(|(_, end)| *end = count);
+            } else {
+                seen.insert(id, (count, count));
+                walk.push((id, true));
+                walk.extend(answers.remove(&id).into_iter().flatten().map(|answer| (answer, false)));
+            }
+        }
+        Self(seen)
     }
 
     /// Whether `later` answers `earlier`, directly or through others.
     #[must_use]
     pub fn follows(&self, later: MessageId, earlier: MessageId) -> bool {
-        let chain = std::iter::successors(self.0.get(&later), |at| self.0.get(at));
-        // No longer than there are messages: some without an entry may answer each other in a circle.
-        chain.take(self.0.len()).any(|answered| *answered == earlier)
+        let (Some((at, _)), Some((begin, end))) = (self.0.get(&later), self.0.get(&earlier)) else { return false };
+        begin < at && at < end
     }
 }
