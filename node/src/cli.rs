@@ -168,7 +168,7 @@ pub fn run_by(arguments: impl IntoIterator<Item = OsString>, clock: &Arc<dyn Clo
                     ExitCode::SUCCESS
                 }
                 Ok(status) => {
-                    print!("{}", output::status(&status, Words(Language::English)));
+                    print!("{}", output::status(&status, Words::new(Language::English).by_the_clock_of(&status)));
                     ExitCode::SUCCESS
                 }
                 Err(error) => {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use liaison_casework::{labels::Language, thread::out_of_step::OutOfStep, validate::Problem};
+use liaison_casework::{labels::Language, tables::calendar, thread::out_of_step::OutOfStep, validate::Problem};
 use liaison_link::local::{PeerUid, Reply, RequestBody};
 use liaison_log::{disk::Disk, work};
 use liaison_proto::{
@@ -264,10 +264,18 @@ impl LocalApi {
     pub async fn answer(&self, uid: PeerUid, request: Value, mut body: RequestBody) -> Reply {
         let answered = match serde_json::from_value(request) {
             Ok(Request::Attachment { message, number }) => self.attachment(uid, &message, number),
-            Ok(request) => self.dispatch(uid, request, &mut body).await.map(Reply::from),
+            Ok(request) => self.dispatch(uid, request, &mut body).await.map(|answer| self.with_clock(answer).into()),
             Err(_) => Err(Failure::Failed("the node does not know this request; are both of one version?".into())),
         };
-        answered.unwrap_or_else(|failure| failure.to_json().into())
+        answered.unwrap_or_else(|failure| self.with_clock(failure.to_json()).into())
+    }
+
+    /// Officers live by the clock on their wall, which is not that of the log.
+    fn with_clock(&self, mut answer: Value) -> Value {
+        if let Value::Object(answer) = &mut answer {
+            answer.insert("clock_minutes".to_owned(), json!(calendar::offset(self.office.country()).seconds() / 60));
+        }
+        answer
     }
 
     async fn dispatch(&self, uid: PeerUid, request: Request, body: &mut RequestBody) -> Result<Value, Failure> {

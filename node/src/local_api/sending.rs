@@ -336,7 +336,7 @@ impl LocalApi {
         let only = self.countersigning.lock().await;
         if self.store.state().waiting.contains_key(&id) {
             self.store.try_write(vec![self.cancelled(id).into()]).await?;
-            return Ok(json!({"message": id, "taken_back": "before it left"}));
+            return Ok(json!({"message": id, "taken_back": "BEFORE_IT_LEFT"}));
         }
         drop(only);
         let leaving = &self.opener.link.leaving;
@@ -362,7 +362,7 @@ impl LocalApi {
                 leaving.let_go(id);
             }
             written?;
-            return Ok(json!({"message": id, "taken_back": "before it left"}));
+            return Ok(json!({"message": id, "taken_back": "BEFORE_IT_LEFT"}));
         }
         let mut content = json!({"message_ids": [id], "reason": reason});
         if let Some(text) = text {
@@ -371,7 +371,7 @@ impl LocalApi {
         let case = self.in_the_same_matter(&core, kind, &core.to, &content)?;
         let attached = Attached::nothing(self.composer.entropy.as_ref());
         let mut answer = self.send(uid, &case, attached).await?;
-        answer["taken_back"] = json!("its recipients are told; whoever does not have it yet will not get it");
+        answer["taken_back"] = json!("RECIPIENTS_ARE_TOLD");
         Ok(answer)
     }
 }

@@ -34,7 +34,10 @@ pub(super) fn sent(answer: &Value, words: Words) -> String {
         return format!("{message}\n{}: liaison countersign\n", words.word("waits-for-countersignature"));
     }
     match answer["leaves_at"].as_str() {
-        Some(at) => format!("{message}\nleaves at {at}; until then liaison withdraw takes it back unseen\n"),
+        Some(_) => {
+            let leaves = words.of("leaves-at", words.time(&answer["leaves_at"]));
+            format!("{message}\n{leaves}; {}\n", words.word("can-be-withdrawn"))
+        }
         None => format!("{message}\n"),
     }
 }
@@ -58,7 +61,7 @@ impl Terminal {
         if self.json {
             println!("{answer:#}");
         } else {
-            eprint!("liaison: {}", output::failure(&answer, self.words));
+            eprint!("liaison: {}", output::failure(&answer, self.words.by_the_clock_of(&answer)));
         }
         Err(ExitCode::from(match kind {
             "refused" => exit::REFUSED,
@@ -76,7 +79,7 @@ impl Terminal {
     pub(super) fn say(&self, answer: Result<Value, ExitCode>, print: fn(&Value, Words) -> String) -> ExitCode {
         match answer {
             Ok(answer) if self.json => println!("{answer:#}"),
-            Ok(answer) => print!("{}", print(&answer, self.words)),
+            Ok(answer) => print!("{}", print(&answer, self.words.by_the_clock_of(&answer))),
             Err(code) => return code,
         }
         ExitCode::SUCCESS

@@ -248,7 +248,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let Arguments { socket, json, language, command } = arguments;
     let tag = language.tag();
-    let at = &Terminal { socket, json, words: Words(language) };
+    let at = &Terminal { socket, json, words: Words::new(language) };
     let ask = |request: Value, print: fn(&Value, Words) -> String| at.ask(&request, print);
     match command {
         Command::New { kind } => offline::new(at, &kind),
@@ -270,15 +270,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Unlock { officer, passphrase_file } => {
             match passphrase::read(passphrase_file.as_deref(), "Passphrase: ") {
                 Ok(passphrase) => {
-                    ask(json!({"op": "unlock", "officer": officer, "passphrase": *passphrase}), |answer, _| {
-                        let officer = answer["officer"].as_str().unwrap_or_default();
-                        format!("{officer} is unlocked until {}\n", answer["until"].as_str().unwrap_or_default())
-                    })
+                    ask(json!({"op": "unlock", "officer": officer, "passphrase": *passphrase}), output::unlocked)
                 }
                 Err(error) => fail("liaison", &error, exit::FAILED),
             }
         }
-        Command::Lock => ask(json!({"op": "lock"}), |_, _| "locked\n".to_owned()),
+        Command::Lock => ask(json!({"op": "lock"}), |_, words| format!("{}\n", words.word("locked"))),
         Command::Countersign { message } => ask(json!({"op": "countersign", "message": message}), sent),
         Command::Send { file, attach, keep_metadata, countersign } => match answer::read_file(&file) {
             Ok(text) => attach::send(at, &text, &attach, keep_metadata, countersign),
@@ -293,8 +290,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ask(json!({"op": "take-back", "message": message, "kind": "RECALL", "reason": reason}), taken_back)
         }
         Command::Attachment { message, number, output } => attach::fetch(at, &message, number, &output),
-        Command::RotateKeys => ask(json!({"op": "rotate-keys"}), |answer, _| {
-            format!("{} new encryption keys; they are published when the broker is reached\n", answer["new_keys"])
+        Command::RotateKeys => ask(json!({"op": "rotate-keys"}), |answer, words| {
+            format!("{}\n", words.of("new-encryption-keys", &answer["new_keys"]))
         }),
         Command::RenewStorageKeys => ask(json!({"op": "renew-storage-keys"}), output::storage_keys),
         Command::RenewOfficeKeys { output, fresh } => keys::renew_office(at, &output, fresh),
@@ -346,9 +343,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn taken_back(answer: &Value, _: Words) -> String {
-    let text = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
-    format!("{}\ntaken back: {}\n", text("message"), text("taken_back"))
+fn taken_back(answer: &Value, words: Words) -> String {
+    let told = answer["taken_back"] == "RECIPIENTS_ARE_TOLD";
+    let how = words.word(if told { "recipients-are-told" } else { "before-it-left" });
+    format!("{}\n{}: {how}\n", answer["message"].as_str().unwrap_or_default(), words.word("taken-back"))
 }
 
 fn alarms(at: &Terminal, seen: bool) -> ExitCode {

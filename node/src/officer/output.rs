@@ -20,15 +20,6 @@ pub(super) fn list(value: &Value) -> String {
     value.as_array().into_iter().flatten().map(text).collect::<Vec<_>>().join(", ")
 }
 
-/// A time without its date's clutter: `2026-11-20 08:30:12Z`.
-pub(super) fn time(value: &Value) -> String {
-    let text = text(value);
-    match text.split_once('T') {
-        Some((day, clock)) => format!("{day} {}Z", clock.get(..8).unwrap_or(clock)),
-        None => text,
-    }
-}
-
 /// Says how many are not shown.
 fn earlier(answer: &Value, words: Words) -> String {
     match answer["earlier"].as_u64() {
@@ -61,14 +52,14 @@ pub fn inbox(answer: &Value, words: Words) -> String {
     let mut lines = earlier(answer, words);
     for message in answer["messages"].as_array().into_iter().flatten() {
         lines.push_str(&format!(
-            "{}  {:<11}  {:<10}  {:<8}  {:<11}  no. {}  {}{}\n",
+            "{}  {:<11}  {:<10}  {:<8}  {:<11}  #{}  {}{}\n",
             text(&message["message"]),
             text(&message["kind"]),
             text(&message["from"]),
             text(&message["priority"]),
             text(&message["state"]),
             message["number"].as_u64().map_or_else(|| "-".to_owned(), |number| number.to_string()),
-            time(if message["accepted_at"].is_null() { &message["arrived_at"] } else { &message["accepted_at"] }),
+            words.time(if message["accepted_at"].is_null() { &message["arrived_at"] } else { &message["accepted_at"] }),
             meaning(&message["state"], words),
         ));
     }
@@ -88,7 +79,7 @@ pub fn outbox(answer: &Value, words: Words) -> String {
                 text(&recipient["office"]),
                 text(&message["priority"]),
                 text(&recipient["state"]),
-                time(&message["created_at"]),
+                words.time(&message["created_at"]),
                 meaning(&recipient["state"], words),
             ));
         }
@@ -108,12 +99,12 @@ pub fn outbox(answer: &Value, words: Words) -> String {
 #[must_use]
 pub fn message(answer: &Value, words: Words) -> String {
     let mut out = format!(
-        "{} {}\nfrom {} to {}, corridor {}\n{} · {} · TLP {} · {} · {}\n",
+        "{} {}\n{} -> {}{}\n{} · {} · TLP {} · {} · {}\n",
         text(&answer["kind"]),
         text(&answer["message"]),
         text(&answer["from"]),
         list(&answer["to"]),
-        text(&answer["corridor"]),
+        happened(&answer["kind"], words),
         text(&answer["priority"]),
         text(&answer["handling"]),
         text(&answer["tlp"]).replace('_', "+"),
@@ -154,7 +145,7 @@ pub fn message(answer: &Value, words: Words) -> String {
         let entry = event["entry"].as_u64().map(|entry| format!(" ({})", words.of("log-entry", entry)));
         let late = if event["late"] == Value::Bool(true) { format!(", {}", words.word("late")) } else { String::new() };
         let why = event["why"].as_str().map(|why| format!(" ({})", plain(why))).unwrap_or_default();
-        let (at, what, entry) = (time(&event["at"]), text(&event["what"]), entry.unwrap_or_default());
+        let (at, what, entry) = (words.time(&event["at"]), text(&event["what"]), entry.unwrap_or_default());
         let meaning = happened(if event["why"].is_null() { &event["what"] } else { &event["why"] }, words);
         out.push_str(&format!("  {at}  {what}{why}{late}{by}{entry}{meaning}\n"));
     }
@@ -213,7 +204,7 @@ pub fn status(answer: &Value, words: Words) -> String {
     let mut line = |text: String| out.extend([text.as_str(), "\n"]);
     let connected = answer["broker"]["connected"] == Value::Bool(true);
     let broker = if connected { "broker-connected" } else { "broker-not-reached" };
-    line(words.of(broker, time(&answer["broker"]["since"])));
+    line(words.of(broker, words.time(&answer["broker"]["since"])));
     line(match answer["officer"].as_str() {
         Some(officer) => words.of("unlocked-by", plain(officer)),
         None if answer["office_unlocked"] == Value::Bool(true) => words.word("office-unlocked").to_owned(),
@@ -254,16 +245,22 @@ pub fn alarms(answer: &Value, words: Words) -> String {
     let alarms = answer["alarms"].as_array().into_iter().flatten();
     let line = |alarm: &Value| {
         let seen = alarm["seen_by"].as_str().map(|officer| format!(" ({})", words.of("seen-by", plain(officer))));
-        format!("{}  {}{}\n", time(&alarm["at"]), text(&alarm["what"]), seen.unwrap_or_default())
+        format!("{}  {}{}\n", words.time(&alarm["at"]), text(&alarm["what"]), seen.unwrap_or_default())
     };
     let lines: String = alarms.map(line).collect();
     if lines.is_empty() { format!("{}\n", words.word("no-alarms")) } else { lines }
 }
 
+/// An officer who has unlocked.
+#[must_use]
+pub fn unlocked(answer: &Value, words: Words) -> String {
+    format!("{}: {}\n", text(&answer["officer"]), words.of("unlocked-until", words.time(&answer["until"])))
+}
+
 /// An officer with a new credential.
 #[must_use]
 pub fn renewed(answer: &Value, words: Words) -> String {
-    format!("{}: {}\n", text(&answer["officer"]), words.of("new-credential-until", time(&answer["until"])))
+    format!("{}: {}\n", text(&answer["officer"]), words.of("new-credential-until", words.time(&answer["until"])))
 }
 
 /// New keys at rest.

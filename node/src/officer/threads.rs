@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::{
-    output::{list, text, time},
+    output::{list, text},
     words::Words,
 };
 
@@ -25,7 +25,7 @@ fn expected(thread: &Value, words: Words, out: &mut String) {
         };
         let due = match line["due"].is_null() {
             true => String::new(),
-            false => format!(", {} {}", words.word("until"), time(&line["due"])),
+            false => format!(", {} {}", words.word("until"), words.time(&line["due"])),
         };
         let _ = writeln!(out, "  {own}: {} ({}){due}{late}", text(&line["label"]), list(&line["from"]));
     }
@@ -83,7 +83,7 @@ pub(super) fn thread(answer: &Value, words: Words) -> String {
         let _ = writeln!(
             out,
             "    {}  {}  {:<10}  {} ({})",
-            time(&message["at"]),
+            words.time(&message["at"]),
             text(&message["message"]),
             text(&message["from"]),
             text(&message["kind_label"]),

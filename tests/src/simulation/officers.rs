@@ -225,7 +225,7 @@ impl Officer<'_> {
         let request = json!({"op": "take-back", "message": id, "kind": "WITHDRAW", "reason": "DUPLICATE"});
         let Some(answer) = self.asks(request).await? else { return Ok(()) };
         self.world.note(format!("{} takes {id} back: {}", self.office, answer["taken_back"]));
-        if answer["taken_back"] == "before it left"
+        if answer["taken_back"] == "BEFORE_IT_LEFT"
             && let Some(sent) = self.ledger.sent.borrow_mut().get_mut(&id)
         {
             sent.never_left = true;

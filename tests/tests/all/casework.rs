@@ -77,7 +77,7 @@ fn a_second_person_signs_before_a_victim_is_called_a_suspect() {
     let own = own["message"].as_str().unwrap();
     assert!(refused(&world, &json!({"op": "countersign", "message": own}), RefusalCode::NotPermitted));
     let back = json!({"op": "take-back", "message": own, "kind": "WITHDRAW", "reason": "ERROR"});
-    assert_eq!(world.office(LAO_CAI).ask(&back).unwrap()["taken_back"], "before it left");
+    assert_eq!(world.office(LAO_CAI).ask(&back).unwrap()["taken_back"], "BEFORE_IT_LEFT");
     // Where nothing asks for it an officer may ask.
     let asked = json!({"op": "send", "file": samples::ROUTINE, "countersign": true});
     assert_eq!(world.office(LAO_CAI).ask(&asked).unwrap()["state"], "WAITS");

@@ -136,6 +136,11 @@ fn an_officer_writes_sends_reads_and_declines_with_the_command_line() {
     for words in ["Giàng Thị Mỷ", "Nguyễn Thị Lan", "FM (forced marriage)", "ACCEPTED", "proven in a log of"] {
         assert!(shown.contains(words), "{words} is not in:\n{shown}");
     }
+    // Each side reads the times on its own wall; China is an hour ahead.
+    for (socket, ahead) in [(&lao_cai, "+07 "), (&hekou, "+08 ")] {
+        let lines = world.run("liaison", &["--socket", socket, "--language", "zh", "thread", &message]).unwrap();
+        assert!(lines.contains(ahead) && lines.contains("案件通报"), "{lines}");
+    }
     assert_eq!(liaison(&hekou, &["decline", &message, "--reason", "TIRED"]).0, 3, "not a reason code");
     assert_eq!(
         liaison(&hekou, &["decline", &message, "--reason", "INCOMPLETE", "--fixable"]).0,

@@ -339,7 +339,7 @@ fn what_may_have_left_is_not_said_to_have_stayed_when_the_clock_goes_back() {
     world.office(LAO_CAI).unlocks().unwrap();
     let request = json!({"op": "take-back", "message": message, "kind": "WITHDRAW", "reason": "DUPLICATE"});
     let answer = world.office(LAO_CAI).ask(&request).unwrap();
-    assert!(answer["taken_back"].as_str().unwrap().contains("its recipients are told"), "{answer}");
+    assert_eq!(answer["taken_back"], "RECIPIENTS_ARE_TOLD", "{answer}");
     set_clock(&mut world, 0);
     world.start_broker().unwrap();
     let withdrawal = answer["message"].as_str().unwrap();

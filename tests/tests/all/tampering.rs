@@ -434,7 +434,7 @@ async fn promise_6_what_never_left_and_is_in_the_log_all_the_same_is_told() {
     let lao_cai = world.office(LAO_CAI);
     let message = lao_cai.sends(samples::ROUTINE).unwrap();
     let request = json!({"op": "take-back", "message": message, "kind": "WITHDRAW", "reason": "DUPLICATE"});
-    assert_eq!(lao_cai.ask(&request).unwrap()["taken_back"], "before it left");
+    assert_eq!(lao_cai.ask(&request).unwrap()["taken_back"], "BEFORE_IT_LEFT");
     let id: MessageId = message.parse().unwrap();
     let forged = Forger::new(&world, LAO_CAI).changed(HEKOU, |parts| {
         parts.core.message_id = Bytes::copy_from_slice(id.as_bytes());

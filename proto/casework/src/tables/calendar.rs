@@ -73,6 +73,14 @@ pub fn wall_clock(at: UnixMillis, country: Country) -> DateTime {
     offset(country).to_datetime(timestamp(at))
 }
 
+/// A time of the log as somebody reads it on the wall, with what that clock is ahead of UTC: `2026-11-20 15:30:12+07`.
+#[must_use]
+pub fn on_the_wall(at: &str, minutes_ahead: i32) -> Option<String> {
+    let at: Timestamp = at.parse().ok()?;
+    let offset = Offset::from_seconds(minutes_ahead.checked_mul(60)?).ok()?;
+    Some(format!("{}{offset}", offset.to_datetime(at).strftime("%Y-%m-%d %H:%M:%S")))
+}
+
 /// The day by the clock of UTC+7: by which tables begin to count, for all countries at once.
 pub(super) fn day(at: UnixMillis) -> Date {
     Offset::constant(7).to_datetime(timestamp(at)).date()

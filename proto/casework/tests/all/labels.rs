@@ -22,11 +22,12 @@ const RULES: [&str; 5] = [
 ];
 
 /// Sources that show words beside the content.
-const WORDS: [&str; 8] = [
+const WORDS: [&str; 9] = [
     include_str!("../../src/print.rs"),
     include_str!("../../src/prompt.rs"),
     include_str!("../../src/template.rs"),
     include_str!("../../../../node/src/officer/answer.rs"),
+    include_str!("../../../../node/src/officer/cli.rs"),
     include_str!("../../../../node/src/officer/offline.rs"),
     include_str!("../../../../node/src/officer/output.rs"),
     include_str!("../../../../node/src/officer/policy.rs"),
