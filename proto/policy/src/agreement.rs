@@ -131,6 +131,17 @@ impl Agreements {
         Self { agreements: agreements.into_iter().collect(), decided: Mutex::default() }
     }
 
+    /// Reads agreements as they were entered. One that this version cannot read binds its countries all the same, and permits
+    /// nothing: nobody is set free by what it does not understand.
+    pub fn read<'t>(texts: impl IntoIterator<Item = &'t PolicyText>) -> Self {
+        let silent = |text: &PolicyText| Agreement {
+            name: text.name.clone(),
+            countries: text.countries.clone(),
+            policies: PolicySet::new(),
+        };
+        Self::new(texts.into_iter().map(|text| Agreement::parse(&text.text).unwrap_or_else(|_| silent(text))))
+    }
+
     /// Decides a question.
     #[must_use]
     pub fn decide(&self, question: &Question) -> Decision {
@@ -168,8 +179,7 @@ pub fn in_force(directory: &Directory, size: u64) -> Option<Arc<Agreements>> {
     if let Some((_, known)) = cache.iter().find(|(known, _)| *known == name) {
         return Some(Arc::clone(known));
     }
-    let parsed = directory.agreements(size).filter_map(|text| Agreement::parse(&text.text).ok());
-    let compiled = Arc::new(Agreements::new(parsed));
+    let compiled = Arc::new(Agreements::read(directory.agreements(size)));
     if cache.len() >= COMPILED {
         cache.remove(0);
     }

@@ -7,7 +7,7 @@ use std::{fs, path::PathBuf};
 use liaison_policy::{Agreement, AgreementError, Agreements, Question, Remedy, table};
 use liaison_proto::{
     ids::OfficeId,
-    policy_text::HeadingError,
+    policy_text::{HeadingError, PolicyText},
     wire::{DataClass, Handling, Kind, LegalBasis, Priority, Purpose, Tlp},
 };
 
@@ -42,6 +42,18 @@ fn notice(from: &str, to: &str, basis: LegalBasis) -> Question {
         retain_days: 0,
         exercise: false,
     }
+}
+
+/// An older program that meets an agreement of a newer schema does not take its countries for ones that agreed on nothing.
+#[test]
+fn an_agreement_that_cannot_be_read_binds_and_permits_nothing() {
+    let newer = "// agreement VNCN10 serial 2 countries VN CN\n\
+                 @id(\"newer\") permit (principal, action, resource) when { context.not_known_yet };";
+    assert!(matches!(Agreement::parse(newer), Err(AgreementError::Schema(_))));
+    let agreements = Agreements::read(&[PolicyText::parse(newer.as_bytes()).unwrap()]);
+    let decision = agreements.decide(&notice("VN-BLO-LCA", "CN-BLO-HKO", LegalBasis::Vncn10));
+    assert!(!decision.is_allowed() && decision.is_judged);
+    assert!(agreements.decide(&notice("VN-BLO-LCA", "TH-BLO-ARN", LegalBasis::Vnth08)).is_allowed(), "binds others");
 }
 
 #[test]
