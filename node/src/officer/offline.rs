@@ -1,4 +1,4 @@
-//! What needs no node: templates, questions, code lists, checks.
+//! What needs no node: templates, questions, code lists, checks. Where one answers, what the countries have agreed on counts.
 
 use std::{
     fs,
@@ -14,8 +14,11 @@ use liaison_casework::{
     tables::Tables,
     template,
 };
-use liaison_link::process::{exit, fail};
-use liaison_proto::wire::Kind;
+use liaison_link::{
+    local,
+    process::{exit, fail},
+};
+use liaison_proto::{policy_text::PolicyText, wire::Kind};
 use serde_json::json;
 
 use super::{answer::Terminal, output, words::Words};
@@ -40,6 +43,14 @@ fn no_such_kind(kind: &str) -> ExitCode {
     let kinds: Vec<&str> = catalogue::kinds().iter().map(|entry| catalogue::kind_name(entry.kind)).collect();
     eprintln!("liaison: no kind {kind:?} in this version; there are: {}", kinds.join(", "));
     ExitCode::from(exit::REFUSED)
+}
+
+/// What the countries have agreed on, as far as a node can be asked.
+fn agreed(at: &Terminal) -> Tables {
+    let answer = local::call(&at.socket, &json!({"op": "tables"})).unwrap_or_default();
+    let texts = answer["tables"].as_array().into_iter().flatten().filter_map(|table| table["text"].as_str());
+    let texts: Vec<PolicyText> = texts.filter_map(|text| PolicyText::parse(text.as_bytes()).ok()).collect();
+    Tables::read(&texts)
 }
 
 /// Puts a question on the terminal.
@@ -78,7 +89,7 @@ pub(super) fn write(at: &Terminal, kind: &str, output: &Path) -> ExitCode {
         Err(error) => return fail("liaison", &error, exit::FAILED),
     };
     let words = at.words;
-    let written = prompt::write(kind, words.language(), Tables::built_in(), &mut |question| ask(question, words));
+    let written = prompt::write(kind, words.language(), &agreed(at), &mut |question| ask(question, words));
     let Some((case, problems)) = written else {
         let _ = fs::remove_file(output);
         return fail("liaison", &io::Error::from(io::ErrorKind::UnexpectedEof), exit::FAILED);
@@ -116,9 +127,9 @@ pub(super) fn codes(at: &Terminal, name: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Checks a case file by what is built in.
+/// Checks a case file.
 pub(super) fn check(at: &Terminal, text: &str) -> ExitCode {
-    match case_file::parse(text) {
+    match case_file::parse_by(text, &agreed(at)) {
         Ok(case) => {
             let class = catalogue::short_name("DATA_CLASS_", case.data_class.as_str_name());
             let kind = catalogue::kind_name(case.kind);
