@@ -121,10 +121,9 @@ impl Composer {
         let thread_id = match case.in_reply_to {
             None => message_id,
             Some(answered) => {
-                let own = || state.outgoing.get(&answered).map(|outgoing| &outgoing.header);
-                let header = state.received(answered).or_else(own);
-                let missing = || refuse(RefusalCode::UnknownMessage, "the message answered is not here");
-                header.ok_or_else(missing)?.core().thread_id
+                // Of the same messages as its thread is read from: nothing follows what never left.
+                let missing = || refuse(RefusalCode::UnknownMessage, "the message answered is not here, or never left");
+                state.header(answered).ok_or_else(missing)?.core().thread_id
             }
         };
         if case.to.contains(&self.office) {

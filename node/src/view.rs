@@ -156,6 +156,12 @@ fn taken_back(state: &State, incoming: &Incoming) -> Option<&'static str> {
         .max_by_key(|named| u8::from(*named == "RECALLED"))
 }
 
+/// Whether a received message was taken back by whoever sent it.
+#[must_use]
+pub fn is_taken_back(state: &State, id: MessageId) -> bool {
+    state.incoming.get(&id).is_some_and(|incoming| taken_back(state, incoming).is_some())
+}
+
 /// A line of the outbox.
 #[must_use]
 pub fn outgoing(state: &State, outgoing: &Outgoing) -> Value {

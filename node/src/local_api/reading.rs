@@ -1,7 +1,8 @@
 //! What is read: messages with their history and answers, receipts, attachments.
 
 use liaison_casework::{
-    amend, catalogue,
+    amend::{self, Corrected},
+    catalogue,
     content::Content,
     labels::Language,
     print::{self, Reader},
@@ -25,6 +26,9 @@ use crate::{attachments::plain_size, keystore::OfficeKeys, open::Opened, state::
 
 /// Corrections of a message that are shown with it, the newest.
 const CORRECTIONS: usize = 20;
+/// Newest events and answers that are shown with a message: whoever may answer writes them.
+const HISTORY: usize = 1_000;
+const ANSWERS: usize = 500;
 /// Bytes of answers that are shown with a message: the whole answer over the local socket has 8 MiB.
 const ANSWERS_BYTES: usize = 2 * 1024 * 1024;
 /// Bytes between the opening of an attachment and the socket.
@@ -52,7 +56,8 @@ impl LocalApi {
         } else {
             return Err(Refusal::new(RefusalCode::UnknownMessage, "no such message here").into());
         };
-        shown["history"] = json!(view::history(&state, id));
+        let history = view::history(&state, id);
+        shown["history"] = json!(history[history.len().saturating_sub(HISTORY)..]);
         let answers: Vec<(MessageId, Core)> = state
             .replies
             .get(&id)
@@ -100,7 +105,8 @@ impl LocalApi {
                 "officer": officer, "text": text,
             })
         };
-        shown["answers"] = json!(answers.iter().map(answer).collect::<Vec<_>>());
+        shown["answers"] =
+            json!(answers.iter().skip(answers.len().saturating_sub(ANSWERS)).map(answer).collect::<Vec<_>>());
         Ok(shown)
     }
 
@@ -136,10 +142,12 @@ impl LocalApi {
         let shown = |taken: &Taken| {
             let opened = self.opener.read(taken.id, keys).ok()?;
             let content = opened.content.message();
+            if !amend::messages(content).contains(&id) {
+                return None;
+            }
             let fields = amend::corrected(content, about.content.message(), reader);
-            let size: usize = fields.iter().map(|field| field.value.len()).sum();
-            left = left.checked_sub(size)?;
-            amend::messages(content).contains(&id).then(|| json!({"message": taken.id, "fields": fields}))
+            left = left.checked_sub(fields.iter().map(Corrected::size).sum())?;
+            Some(json!({"message": taken.id, "fields": fields}))
         };
         let newest = read.taken().iter().rev().filter(counts).filter_map(shown).take(CORRECTIONS);
         let mut newest: Vec<Value> = newest.collect();

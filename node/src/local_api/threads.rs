@@ -16,6 +16,7 @@ use liaison_casework::{
     },
 };
 use liaison_link::local::PeerUid;
+use liaison_policy::Question;
 use liaison_proto::{
     clock::UnixMillis,
     header::Core,
@@ -31,7 +32,23 @@ use crate::{
     keystore::OfficeKeys,
     state::{Said, State},
     vault::Read,
+    view,
 };
+
+/// How much of a thread is shown: its counterparts write it, and the whole answer over the local socket has 8 MiB.
+#[derive(Clone, Copy, Debug)]
+struct Most {
+    /// The newest messages.
+    messages: usize,
+    expected: usize,
+}
+
+const ONE: Most = Most { messages: 2_000, expected: 500 };
+/// In a list only what is expected is read.
+const OF_MANY: Most = Most { messages: 10, expected: 20 };
+
+/// Contact updates of a country that are looked at, the newest.
+const CONTACTS: usize = 200;
 
 /// A message of a thread, as the envelope says.
 struct Listed {
@@ -161,7 +178,8 @@ impl LocalApi {
             return Err(Failure::OutOfStep(breach.into(), Refusal::new(RefusalCode::OnwardNotGranted, detail)));
         }
         let missing = read.map(|read| control::not_reached(&candidate, read)).unwrap_or_default();
-        if let Some(office) = missing.first() {
+        // Who cannot be written to any more keeps nobody else from hearing it.
+        if let Some(office) = missing.into_iter().find(|office| self.can_reach(*office, draft)) {
             let detail = format!("a change of consent goes to every holder: {office} is missing");
             return Err(Refusal::new(RefusalCode::OutOfStep, detail).into());
         }
@@ -179,12 +197,31 @@ impl LocalApi {
         })
     }
 
+    /// Whether a message could go to one more office.
+    fn can_reach(&self, office: OfficeId, draft: &Draft) -> bool {
+        let (directory, core) = (self.directory.directory(), &draft.core);
+        let size = directory.size();
+        let to: Vec<OfficeId> = core.to.iter().copied().chain([office]).collect();
+        directory.office(office, size).is_some()
+            && directory.newest_key(office, core.suite, core.created_at, size).is_some()
+            && directory.charter().corridor(self.office, &to).is_some()
+            && self.check_agreements(&directory, Question::of(&Core { to: vec![office], ..core.clone() })).is_ok()
+    }
+
     /// Who answers at an office now: by the newest of its country's contact updates.
     fn contacts(&self, office: OfficeId, keys: &OfficeKeys, now: UnixMillis) -> Option<Arc<Read>> {
         let updates: Vec<Listed> = {
             let state = self.store.state();
-            let listed = state.contacts.iter().filter_map(|id| Listed::of(&state, *id));
-            listed.filter(|listed| listed.core.from.country() == office.country()).collect()
+            // An office speaks for itself, and its country's central contact point for every one of it; what was taken back for none.
+            let speaks = |from: OfficeId| {
+                from == office || (from.country() == office.country() && from.tier().as_str() == "CCP")
+            };
+            let said = state.contacts.iter().filter(|id| !view::is_taken_back(&state, **id));
+            let listed = said.filter_map(|id| Listed::of(&state, *id)).filter(|listed| speaks(listed.core.from));
+            let mut listed: Vec<Listed> = listed.collect();
+            listed.sort_by_key(|listed| std::cmp::Reverse(listed.entry));
+            listed.truncate(CONTACTS);
+            listed
         };
         let valid = |listed: Listed| {
             let read = self.read(&listed, keys)?;
@@ -200,7 +237,7 @@ impl LocalApi {
         let thread = self.store.state().header(id).map(|header| header.core().thread_id);
         let unknown = || Refusal::new(RefusalCode::UnknownMessage, "no such message here");
         let thread = thread.ok_or_else(unknown)?;
-        let mut shown = self.shown(uid, thread, language).ok_or_else(unknown)?;
+        let mut shown = self.shown(uid, thread, language, ONE).ok_or_else(unknown)?;
         // Content, and so what a message does, is for officers who unlocked.
         if let Err(locked) = self.vault.officer(uid) {
             shown["incomplete"] = json!(locked.to_string());
@@ -208,10 +245,10 @@ impl LocalApi {
         Ok(shown)
     }
 
-    fn shown(&self, uid: PeerUid, thread: MessageId, language: Language) -> Option<Value> {
+    fn shown(&self, uid: PeerUid, thread: MessageId, language: Language, most: Most) -> Option<Value> {
         let keys = self.vault.officer(uid).and_then(|_| self.vault.office()).ok();
         let read = self.read_thread(thread, keys.as_deref())?;
-        let mut shown = self.to_json(thread, &read, language);
+        let mut shown = self.to_json(thread, &read, language, most);
         if let Some(keys) = keys {
             let now = self.composer.clock.now();
             let root = read.root();
@@ -233,11 +270,11 @@ impl LocalApi {
         // By the log, not by ids, which their authors choose; what has no entry yet is newest.
         newest.sort_unstable_by_key(|(entry, thread)| (entry.is_none(), *entry, *thread));
         let ids: Vec<MessageId> = newest.into_iter().rev().take(limit).map(|(_, thread)| thread).collect();
-        let shown: Vec<Value> = ids.into_iter().rev().filter_map(|id| self.shown(uid, id, language)).collect();
+        let shown: Vec<Value> = ids.into_iter().rev().filter_map(|id| self.shown(uid, id, language, OF_MANY)).collect();
         Ok(json!({"threads": shown}))
     }
 
-    fn to_json(&self, thread: MessageId, read: &Thread, language: Language) -> Value {
+    fn to_json(&self, thread: MessageId, read: &Thread, language: Language, most: Most) -> Value {
         let now = self.composer.clock.now();
         let label = |key: String| labels::text(language, &key);
         let step = |step: Step| short_name("STEP_", step.as_str_name());
@@ -253,7 +290,8 @@ impl LocalApi {
         };
         let offices = read.offices().iter().map(|(office, state)| json!({"office": office, "state": state.name()}));
         let root = read.root();
-        let messages = read.events().iter().zip(read.taken());
+        let earlier = read.taken().len().saturating_sub(most.messages);
+        let messages = read.events().iter().zip(read.taken()).skip(earlier);
         let held = read.victim_return().is_some_and(liaison_casework::thread::victim_return::VictimReturn::is_held);
         json!({
             "thread": thread,
@@ -268,7 +306,8 @@ impl LocalApi {
             "hold_label": held.then(|| label("step-RETURN_BIA_HOLD".to_owned())),
             "offices": offices.collect::<Vec<_>>(),
             "messages": messages.map(|(event, taken)| message(read, event, taken, language)).collect::<Vec<_>>(),
-            "expected": read.expected(&self.tables_in_force(), now).into_iter().map(expected).collect::<Vec<_>>(),
+            "expected": read.expected(&self.tables_in_force(), now).into_iter().take(most.expected).map(expected).collect::<Vec<_>>(),
+            "earlier": earlier,
             "incomplete": read.is_incomplete().then_some("something in it cannot be read here"),
         })
     }

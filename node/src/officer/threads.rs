@@ -79,6 +79,9 @@ pub(super) fn thread(answer: &Value, words: Words) -> String {
         let label = if label.is_empty() { words.label("state", &state) } else { label };
         let _ = writeln!(out, "  {}: {label} ({state})", text(&office["office"]));
     }
+    if let Some(earlier) = answer["earlier"].as_u64().filter(|earlier| *earlier > 0) {
+        let _ = writeln!(out, "    ({})", words.of("earlier-in-thread", earlier));
+    }
     for message in items(&answer["messages"]) {
         let _ = writeln!(
             out,

@@ -285,6 +285,8 @@ impl State {
         let outgoing =
             Outgoing { header, signature, body: None, order, not_before, submission, held_by_broker, again, evidence };
         self.outgoing.entry(id).or_insert(outgoing);
+        // It left before the backup that this node was restored from knew of it.
+        self.waiting.remove(&id);
         Ok(())
     }
 

@@ -984,6 +984,7 @@ reason-NOT_COUNTERSIGNED = the same person as victim and suspect in one thread n
 reason-ONWARD_NOT_GRANTED = its originator has not allowed that this office gets it (handling H2 or H3)
 reason-TLP_WIDER = an answer is never wider (TLP) than what it answers
 reason-NOT_IN_AGREEMENT = no agreement between the two countries allows what it holds
+reason-NOT_SEEN = something newer stands there that it does not follow: read that, and answer it (in_reply_to)
 reason-SUPERSEDES_OTHER = a message replaces an earlier one of the same originator and kind, in the same thread
 
 ### What to do after a refusal
@@ -1367,3 +1368,4 @@ word-leaves-at = leaves at { $detail }
 word-can-be-withdrawn = until then liaison withdraw takes it back unseen
 word-before-it-left = before it left
 word-recipients-are-told = its recipients are told; whoever does not have it yet will not get it
+word-earlier-in-thread = { $detail } earlier messages

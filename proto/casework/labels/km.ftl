@@ -983,6 +983,7 @@ reason-NOT_COUNTERSIGNED = បុគ្គលតែមួយជាជនរង�
 reason-ONWARD_NOT_GRANTED = អ្នកផ្ញើដើមមិនបានអនុញ្ញាតឱ្យការិយាល័យនេះទទួលទេ (លក្ខខណ្ឌប្រើប្រាស់ H2 ឬ H3)
 reason-TLP_WIDER = ចម្លើយមិនត្រូវបើកចំហ (TLP) ជាងសារដែលត្រូវឆ្លើយទេ
 reason-NOT_IN_AGREEMENT = គ្មានកិច្ចព្រមព្រៀងណារវាងប្រទេសទាំងពីរអនុញ្ញាតខ្លឹមសារនេះទេ
+reason-NOT_SEEN = មានសារថ្មីជាងដែលសារនេះមិនបានបន្តពី៖ សូមអានសារនោះ រួចឆ្លើយទៅវា (in_reply_to)
 reason-SUPERSEDES_OTHER = សារអាចជំនួសតែសារមុនដែលមានអ្នកផ្ញើដើម និងប្រភេទដូចគ្នា ក្នុងខ្សែសារតែមួយ
 
 ### What to do after a refusal
@@ -1366,3 +1367,4 @@ word-leaves-at = ចេញដំណើរនៅ { $detail }
 word-can-be-withdrawn = មុននោះ liaison withdraw ដកវិញដោយគ្មាននរណាឃើញ
 word-before-it-left = មុនពេលវាចេញដំណើរ
 word-recipients-are-told = អ្នកទទួលត្រូវបានប្រាប់ អ្នកដែលមិនទាន់មាននឹងមិនទទួលបានទេ
+word-earlier-in-thread = សារមុនៗ { $detail }

@@ -983,6 +983,7 @@ reason-NOT_COUNTERSIGNED = ບຸກຄົນດຽວກັນເປັນທ�
 reason-ONWARD_NOT_GRANTED = ຜູ້ສົ່ງຕົ້ນທາງຍັງບໍ່ໄດ້ອະນຸຍາດໃຫ້ຫ້ອງການນີ້ໄດ້ຮັບ (ເງື່ອນໄຂການນຳໃຊ້ H2 ຫຼື H3)
 reason-TLP_WIDER = ຄຳຕອບຕ້ອງບໍ່ເປີດກວ້າງ (TLP) ກວ່າຂໍ້ຄວາມທີ່ຕອບ
 reason-NOT_IN_AGREEMENT = ບໍ່ມີສັນຍາໃດລະຫວ່າງສອງປະເທດອະນຸຍາດເນື້ອໃນທີ່ມີ
+reason-NOT_SEEN = ມີຂໍ້ຄວາມທີ່ໃໝ່ກວ່າ ຊຶ່ງຂໍ້ຄວາມນີ້ບໍ່ໄດ້ຕໍ່ເນື່ອງຈາກ: ໃຫ້ອ່ານຂໍ້ຄວາມນັ້ນ ແລ້ວຕອບມັນ (in_reply_to)
 reason-SUPERSEDES_OTHER = ຂໍ້ຄວາມແທນໄດ້ສະເພາະຂໍ້ຄວາມກ່ອນໜ້າຂອງຜູ້ສົ່ງຕົ້ນທາງ ແລະ ຊະນິດດຽວກັນ ໃນສາຍຂໍ້ຄວາມດຽວກັນ
 
 ### What to do after a refusal
@@ -1366,3 +1367,4 @@ word-leaves-at = ອອກໄປເວລາ { $detail }
 word-can-be-withdrawn = ກ່ອນນັ້ນ liaison withdraw ຖອນຄືນໂດຍບໍ່ມີໃຜເຫັນ
 word-before-it-left = ກ່ອນທີ່ມັນຈະອອກໄປ
 word-recipients-are-told = ຜູ້ຮັບໄດ້ຮັບແຈ້ງ; ຜູ້ທີ່ຍັງບໍ່ມີຈະບໍ່ໄດ້ຮັບ
+word-earlier-in-thread = ຂໍ້ຄວາມກ່ອນໜ້າ { $detail } ລາຍການ

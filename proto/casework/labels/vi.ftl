@@ -983,6 +983,7 @@ reason-NOT_COUNTERSIGNED = cùng một người vừa là nạn nhân vừa là 
 reason-ONWARD_NOT_GRANTED = cơ quan gửi ban đầu chưa cho phép cơ quan này nhận (yêu cầu sử dụng H2 hoặc H3)
 reason-TLP_WIDER = câu trả lời không được có TLP rộng hơn thông điệp được trả lời
 reason-NOT_IN_AGREEMENT = không có thỏa thuận nào giữa hai nước cho phép nội dung này
+reason-NOT_SEEN = đã có điện mới hơn mà điện này không tiếp theo: hãy đọc điện đó rồi trả lời nó (in_reply_to)
 reason-SUPERSEDES_OTHER = thông điệp chỉ thay thế thông điệp trước của cùng cơ quan, cùng loại, trong cùng hồ sơ
 
 ### What to do after a refusal
@@ -1366,3 +1367,4 @@ word-leaves-at = rời đi lúc { $detail }
 word-can-be-withdrawn = trước lúc đó lệnh liaison withdraw thu hồi mà không ai thấy
 word-before-it-left = trước khi rời đi
 word-recipients-are-told = bên nhận được báo; ai chưa có thì sẽ không nhận được
+word-earlier-in-thread = { $detail } điện trước đó

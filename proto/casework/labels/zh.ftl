@@ -983,6 +983,7 @@ reason-NOT_COUNTERSIGNED = 同一人在同一事项中既为被害人又为嫌�
 reason-ONWARD_NOT_GRANTED = 发出单位未准许该单位接收（处理要求 H2 或 H3）
 reason-TLP_WIDER = 答复的 TLP 范围不得宽于所答复的报文
 reason-NOT_IN_AGREEMENT = 两国之间没有任何协定允许其所含内容
+reason-NOT_SEEN = 已有更新的电文而本电文并未跟随：请先阅读该电文，再对其答复（in_reply_to）
 reason-SUPERSEDES_OTHER = 报文只能取代同一事项中由同一发出单位发出的同种较早报文
 
 ### What to do after a refusal
@@ -1366,3 +1367,4 @@ word-leaves-at = 将于 { $detail } 发出
 word-can-be-withdrawn = 在此之前可用 liaison withdraw 撤回，无人看到
 word-before-it-left = 在发出之前
 word-recipients-are-told = 已告知收件方；尚未收到者将不会收到
+word-earlier-in-thread = 较早的电文 { $detail } 份

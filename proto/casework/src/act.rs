@@ -258,7 +258,8 @@ fn signed(message: &DynamicMessage, field: &str) -> SignedRecord {
     let record = inner(message, field);
     SignedRecord {
         sha256: record.as_ref().map(record_sha256).unwrap_or_default(),
-        quotes: text(message, "record_sha256"),
+        // Longer is no hash.
+        quotes: text(message, "record_sha256").chars().take(64).collect(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Corrections and translations: what they say of fields of other messages, shown beside what stands there.
 
+use std::collections::BTreeSet;
+
 use liaison_proto::{ids::MessageId, wire::DataClass};
 use prost_reflect::{DynamicMessage, FieldDescriptor, ReflectMessage as _, Value};
 
@@ -79,6 +81,15 @@ pub fn check(content: &DynamicMessage, about: &[&DynamicMessage]) -> Vec<Problem
     named(content).into_iter().enumerate().filter_map(unknown).collect()
 }
 
+/// Characters of a value that are shown beside its correction; the whole is in the message.
+const SHOWN: usize = 2_000;
+
+fn shortened(text: &str) -> String {
+    let cut = text.char_indices().nth(SHOWN).map_or(text.len(), |(at, _)| at);
+    let rest = if cut < text.len() { " ..." } else { "" };
+    format!("{}{rest}", &text[..cut])
+}
+
 /// A field that was corrected.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Corrected {
@@ -92,16 +103,29 @@ pub struct Corrected {
     pub value: String,
 }
 
+impl Corrected {
+    /// Bytes that it takes to show it.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.field.len() + self.label.len() + self.was.as_ref().map_or(0, String::len) + self.value.len()
+    }
+}
+
 /// What a correction says of a message, field by field; what the message does not have is left out.
 #[must_use]
 pub fn corrected(correction: &DynamicMessage, message: &DynamicMessage, reader: Reader<'_>) -> Vec<Corrected> {
+    let mut seen = BTreeSet::new();
     let one = |(field, value): (String, String)| {
+        // What names a field twice says nothing more, and costs as much again.
+        if !seen.insert(field.clone()) {
+            return None;
+        }
         let found = find(message, &field)?;
         let label =
             |field: &FieldDescriptor| labels::field(reader.language, field.name(), rule(field).label.as_deref());
         let class = found.fields.iter().map(|field| rule(field).class).max_by_key(|class| *class as i32);
         let hidden = class.unwrap_or(DataClass::P3) as i32 > reader.highest as i32;
-        let shown = |text: &str| if hidden { REDACTED.to_owned() } else { plain(text) };
+        let shown = |text: &str| if hidden { REDACTED.to_owned() } else { plain(&shortened(text)) };
         let was = found.value.as_ref().and_then(|value| match value {
             Value::String(text) => Some(shown(text)),
             Value::Bool(truth) => Some(shown(&truth.to_string())),

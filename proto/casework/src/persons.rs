@@ -17,7 +17,12 @@ type Trait = [u8; 32];
 pub struct Persons {
     victims: BTreeSet<Trait>,
     suspects: BTreeSet<Trait>,
+    /// There are more than [`MOST`]: nobody can say who they all are.
+    too_many: bool,
 }
+
+/// Keys, names and documents that are looked at in one message: the catalogue's limits allow fewer.
+const MOST: usize = 5_000;
 
 /// The same name however it was typed: spaced, capitalised, its marks composed or not (NFKC, UAX 15).
 fn normal(text: &str) -> String {
@@ -63,6 +68,9 @@ impl Persons {
             _ => {}
         }
         persons.find(content);
+        if persons.too_many {
+            (persons.victims, persons.suspects) = (BTreeSet::new(), BTreeSet::new());
+        }
         persons
     }
 
@@ -76,7 +84,8 @@ impl Persons {
                 _ => {}
             }
         }
-        for (_, value) in message.fields() {
+        self.too_many |= self.victims.len() + self.suspects.len() > MOST;
+        for (_, value) in message.fields().filter(|_| !self.too_many).collect::<Vec<_>>() {
             match value {
                 Value::Message(inner) => self.find(inner),
                 Value::List(items) => items.iter().filter_map(Value::as_message).for_each(|inner| self.find(inner)),
@@ -91,12 +100,17 @@ impl Persons {
         self.suspects.extend(&other.suspects);
     }
 
-    /// Whether others make somebody a victim and a suspect who is not both here already.
+    /// The victims among others.
+    pub(crate) fn add_victims(&mut self, other: &Self) {
+        self.victims.extend(&other.victims);
+    }
+
+    /// Whether others make somebody a victim and a suspect who is not both here already, or may.
     pub(crate) fn become_both(&self, new: &Self) -> bool {
         let is =
             |set: fn(&Self) -> &BTreeSet<Trait>, found: &Trait| set(self).contains(found) || set(new).contains(found);
         let before = |found: &Trait| self.victims.contains(found) && self.suspects.contains(found);
         let mut named = new.victims.iter().chain(&new.suspects);
-        named.any(|found| is(|of| &of.victims, found) && is(|of| &of.suspects, found) && !before(found))
+        new.too_many || named.any(|found| is(|of| &of.victims, found) && is(|of| &of.suspects, found) && !before(found))
     }
 }

@@ -189,14 +189,14 @@ impl Thread {
             None => Mark::Unreadable,
             Some(_) if void.contains(&event.id) => Mark::TakenBack,
             // Whoever came later knows what was said since, not where it stands.
-            Some(_) if self.is_partial => Mark::Noted,
+            Some(_) if self.is_partial => self.is_sound_alone(event).map_or_else(Mark::OutOfStep, |()| Mark::Noted),
             Some(act) => match self.is_sound(event) {
                 Err(reason) => Mark::OutOfStep(reason),
                 Ok(()) if event.id == self.root.id => Mark::Taken,
                 Ok(()) => {
                     let last = self.last.as_ref().filter(|last| last.from != event.from);
                     let unseen = last.filter(|last| !ancestry.follows(event.id, last.id)).map(|last| last.id);
-                    let mark = self.apply(event, act, void);
+                    let mark = self.apply(event, act, ancestry, void);
                     // A note or an acknowledgement may be written at any time.
                     concurrent_with = unseen.filter(|_| mark != Mark::Noted);
                     mark
@@ -209,6 +209,10 @@ impl Thread {
             self.persons.add(event.details().map_or(&Persons::default(), |details| &details.persons));
             self.superseded.extend(event.supersedes.map(|before| (before, event.id)));
         }
+        // Who was once named as a victim is protected as one, whatever else was wrong with the message.
+        if matches!(mark, Mark::OutOfStep(reason) if reason != OutOfStep::NotAParty) {
+            self.persons.add_victims(event.details().map_or(&Persons::default(), |details| &details.persons));
+        }
         let Event { id, from, kind, .. } = *event;
         self.places.insert(id, self.events.len());
         self.written_to.entry(from).or_default().extend(&event.to);
@@ -216,14 +220,23 @@ impl Thread {
         self.events.push(event.clone());
     }
 
-    /// What must hold of a message wherever the thread stands.
-    fn is_sound(&self, event: &Event) -> Result<(), OutOfStep> {
+    /// What must hold of a message whatever came before it; what replaces one that is not here cannot be judged.
+    fn is_sound_alone(&self, event: &Event) -> Result<(), OutOfStep> {
         if event.declares_too_little() {
             return Err(OutOfStep::DeclaresTooLittle);
         }
         if self.is_victim_and_suspect(event) && event.digest.as_ref().is_none_or(|digest| !digest.countersigned) {
             return Err(OutOfStep::NotCountersigned);
         }
+        let others = |before: MessageId| {
+            self.taken_of(before).is_some_and(|taken| (taken.from, taken.kind) != (event.from, event.kind))
+        };
+        if event.supersedes.is_some_and(others) { Err(OutOfStep::SupersedesOther) } else { Ok(()) }
+    }
+
+    /// What must hold of a message wherever the thread stands.
+    fn is_sound(&self, event: &Event) -> Result<(), OutOfStep> {
+        self.is_sound_alone(event)?;
         if event.id == self.root.id {
             return Ok(());
         }
@@ -231,13 +244,10 @@ impl Thread {
             return Err(OutOfStep::StepDisagrees);
         }
         control::check(event, self)?;
-        let own = |before: MessageId| {
-            self.taken_of(before).is_some_and(|taken| (taken.from, taken.kind) == (event.from, event.kind))
-        };
-        match event.supersedes {
-            Some(before) if !own(before) => Err(OutOfStep::SupersedesOther),
-            _ => Ok(()),
+        if event.supersedes.is_some_and(|before| self.taken_of(before).is_none()) {
+            return Err(OutOfStep::SupersedesOther);
         }
+        Ok(())
     }
 
     /// Whether a message makes somebody a victim and a suspect who was not both before: a person with two signatures is both.
@@ -245,7 +255,7 @@ impl Thread {
         event.details().is_some_and(|details| self.persons.become_both(&details.persons))
     }
 
-    fn apply(&mut self, event: &Event, act: &Act, void: &BTreeSet<MessageId>) -> Mark {
+    fn apply(&mut self, event: &Event, act: &Act, ancestry: &Ancestry, void: &BTreeSet<MessageId>) -> Mark {
         if let Act::TakeBack(messages) = act {
             return self.take_back(event, messages, void);
         }
@@ -256,7 +266,7 @@ impl Thread {
         };
         self.grants.note(event, act, originator);
         let before = self.position.clone();
-        match self.advance(event, act) {
+        match self.advance(event, act, ancestry) {
             Ok(Effect::Moved) => {
                 self.last = Some(event.clone());
                 Mark::Taken
@@ -269,7 +279,7 @@ impl Thread {
         }
     }
 
-    fn advance(&mut self, event: &Event, act: &Act) -> Applied {
+    fn advance(&mut self, event: &Event, act: &Act, ancestry: &Ancestry) -> Applied {
         // What belongs to a thread whatever its state.
         match act {
             Act::Note | Act::AskOnward(_) | Act::DecideOnward { .. } | Act::Reconcile { .. } => {
@@ -301,8 +311,8 @@ impl Thread {
             (Machine::General, _) => general.apply(event, act),
             (Machine::Alert(alert), _) => alert.apply(event, act),
             (Machine::Hotline(hotline), _) => hotline.apply(event, act),
-            (Machine::Briefing(briefing), _) => briefing.apply(event, act),
-            (Machine::Return(victim_return), _) => victim_return.apply(event, act),
+            (Machine::Briefing(briefing), _) => briefing.apply(event, act, ancestry),
+            (Machine::Return(victim_return), _) => victim_return.apply(event, act, ancestry),
         }
     }
 
@@ -313,7 +323,9 @@ impl Thread {
             return Mark::OutOfStep(OutOfStep::NotYours);
         }
         let ends = found.iter().any(|taken| taken.id == self.root.id);
-        if ends && (self.position.withdrawn || self.is_past_withdrawal()) {
+        // Nor does a signature under minutes that both have signed.
+        let signed = found.iter().any(|taken| taken.kind == Kind::HandoverReceipt && taken.mark == Mark::Taken);
+        if (ends && self.position.withdrawn) || ((ends || signed) && self.is_past_withdrawal()) {
             return Mark::OutOfStep(OutOfStep::TooLateToWithdraw);
         }
         let steps = || found.iter().filter(|taken| taken.id != self.root.id && !void.contains(&taken.id));

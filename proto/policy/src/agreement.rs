@@ -67,6 +67,33 @@ pub fn check(bytes: &[u8]) -> Result<PolicyText, PolicyError> {
     Ok(text)
 }
 
+/// Brackets within brackets that an agreement may have: Cedar's parser descends by calls (13 KB of stack a level), and a stack that is
+/// full ends the process.
+const MOST_NESTED: usize = 32;
+
+/// How deep the brackets of a Cedar text are nested, outside texts and comments.
+fn nesting(text: &str) -> usize {
+    let (mut deepest, mut depth) = (0_usize, 0_usize);
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        match character {
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth = depth.saturating_sub(1),
+            '/' if characters.peek() == Some(&'/') => while characters.next().is_some_and(|c| c != '\n') {},
+            '"' => {
+                while let Some(within) = characters.next().filter(|c| *c != '"') {
+                    if within == '\\' {
+                        characters.next();
+                    }
+                }
+            }
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    deepest
+}
+
 /// An agreement that fits the schema.
 #[derive(Clone, Debug)]
 pub struct Agreement {
@@ -84,6 +111,9 @@ impl Agreement {
         let PolicyText { form, name, countries, .. } = PolicyText::parse(text.as_bytes())?;
         if form != PolicyForm::Agreement {
             return Err(HeadingError::Heading.into());
+        }
+        if nesting(text) > MOST_NESTED {
+            return Err(AgreementError::Syntax(format!("brackets are nested at most {MOST_NESTED} deep")));
         }
         let policies = PolicySet::from_str(text).map_err(|e| AgreementError::Syntax(e.to_string()))?;
         if policies.templates().next().is_some() {

@@ -44,6 +44,29 @@ fn notice(from: &str, to: &str, basis: LegalBasis) -> Question {
     }
 }
 
+/// Cedar's parser descends by calls, and a full stack would end the process of every party: no country does that to the others.
+#[test]
+fn an_agreement_cannot_be_nested_without_end() {
+    let with = |condition: &str| {
+        format!(
+            "// agreement DEEP serial 1 countries VN\n@id(\"deep\") permit (principal, action, resource) when {{ {condition} }};"
+        )
+    };
+    let nested =
+        |depth: usize, open: &str, close: &str| with(&format!("{}true{}", open.repeat(depth), close.repeat(depth)));
+    assert!(Agreement::parse(&nested(20, "(", ")")).is_ok());
+    for (open, close) in
+        [("(", ")"), ("[", "]"), ("!(", ")"), ("{a: ", "}"), ("(\")\" == \")\" && ", ")"), ("( // )\n", ")")]
+    {
+        let found = Agreement::parse(&nested(100, open, close));
+        assert!(matches!(found, Err(AgreementError::Syntax(ref why)) if why.contains("nested")), "{open}");
+    }
+    let deep = PolicyText::parse(nested(4_000, "(", ")").as_bytes());
+    assert!(deep.is_ok_and(|text| {
+        !Agreements::read(&[text]).decide(&notice("VN-BLO-LCA", "VN-CCP-HAN", LegalBasis::Domestic)).is_allowed()
+    }));
+}
+
 /// An older program that meets an agreement of a newer schema does not take its countries for ones that agreed on nothing.
 #[test]
 fn an_agreement_that_cannot_be_read_binds_and_permits_nothing() {

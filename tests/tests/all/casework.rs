@@ -11,10 +11,12 @@ use liaison_tests::{
 };
 use serde_json::{Value, json};
 
-use crate::support::world;
+use crate::support::{connect, copy_directory, revoke, world};
 
 const LAO_CAI: &str = "VN-BLO-LCA";
 const HEKOU: &str = "CN-BLO-HKO";
+const BANGKOK: &str = "TH-CCP-BKK";
+const HA_NOI: &str = "VN-CCP-HAN";
 
 fn unlock(world: &World, officer: &str) {
     let request = json!({"op": "unlock", "officer": officer, "passphrase": PASSPHRASE});
@@ -81,6 +83,36 @@ fn a_second_person_signs_before_a_victim_is_called_a_suspect() {
     // Where nothing asks for it an officer may ask.
     let asked = json!({"op": "send", "file": samples::ROUTINE, "countersign": true});
     assert_eq!(world.office(LAO_CAI).ask(&asked).unwrap()["state"], "WAITS");
+}
+
+/// A node that is restored from a backup in which a message still waited finds that it has left: it is not sealed a second time, and
+/// whoever takes it back hears that others have it.
+#[test]
+fn what_was_countersigned_since_the_backup_waits_no_more() {
+    let (_directory, mut world) = world(&[LAO_CAI, HEKOU]);
+    world.office(HEKOU).unlocks().unwrap();
+    unlock(&world, "nguyen.lan");
+    let asked = json!({"op": "send", "file": samples::ROUTINE, "countersign": true});
+    let message = world.office(LAO_CAI).ask(&asked).unwrap()["message"].as_str().unwrap().to_owned();
+    world.stop_node(LAO_CAI).unwrap();
+    let (data, backup) = (world.path(LAO_CAI), world.path("backup"));
+    copy_directory(data.as_ref(), backup.as_ref());
+    world.start_node(LAO_CAI).unwrap();
+    unlock(&world, "tran.hung");
+    let countersign = json!({"op": "countersign", "message": message});
+    world.office(LAO_CAI).ask(&countersign).unwrap();
+    assert!(world.office(LAO_CAI).sees(&message, &["RETRIEVED"]));
+    world.stop_node(LAO_CAI).unwrap();
+    fs::remove_dir_all(&data).unwrap();
+    copy_directory(backup.as_ref(), data.as_ref());
+    world.start_node(LAO_CAI).unwrap();
+    unlock(&world, "tran.hung");
+    assert!(eventually(|| world.office(LAO_CAI).state_of(&message) == "RETRIEVED"), "it was not found again");
+    assert_ne!(world.office(LAO_CAI).ask(&json!({"op": "status"})).unwrap()["to_countersign"], 1);
+    assert!(refused(&world, &countersign, RefusalCode::UnknownMessage), "it would be sealed twice under one key");
+    let back = json!({"op": "take-back", "message": message, "kind": "WITHDRAW", "reason": "ERROR"});
+    assert_eq!(world.office(LAO_CAI).ask(&back).unwrap()["taken_back"], "RECIPIENTS_ARE_TOLD");
+    assert_eq!(world.office(HEKOU).times_received(&message), 1);
 }
 
 #[test]
@@ -178,6 +210,29 @@ fn a_table_that_its_countries_have_signed_counts() {
     let instant = |value: &Value| forms::instant(value.as_str().unwrap()).unwrap().0;
     let given = instant(&seen["expected"][0]["due"]) - instant(&seen["messages"][0]["at"]);
     assert_eq!(given, 5 * HOUR_MS, "{seen}");
+}
+
+/// A withdrawal of consent reaches every holder who can be reached: one that is gone keeps nobody else from hearing it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consent_is_withdrawn_also_when_one_holder_is_gone() {
+    let (_directory, world) = world(&[BANGKOK, HA_NOI]);
+    let bangkok = world.office(BANGKOK);
+    bangkok.unlocks().unwrap();
+    let request = bangkok.sends(&samples::RETURN_REQUEST.replace("[VN-CCP-HAN]", "[VN-CCP-HAN, VN-BLO-LCA]")).unwrap();
+    let withdraws = |to: &str| {
+        let text = sample("consent-change.yaml").replace("[VN-CCP-HAN]", to);
+        let answers = text.lines().find(|line| line.starts_with("in_reply_to:")).unwrap().to_owned();
+        bangkok.sends(&text.replace(&answers, &format!("in_reply_to: {request}"))).map_err(|error| error.to_string())
+    };
+    let missing = withdraws("[VN-CCP-HAN]").unwrap_err();
+    assert!(missing.contains("OUT_OF_STEP") && missing.contains(LAO_CAI), "{missing}");
+    let size = || bangkok.ask(&json!({"op": "status"})).unwrap()["directory_entries"].as_u64();
+    let before = size();
+    revoke(&world, LAO_CAI, connect(&world, "offices/TH-CCP-BKK")).await;
+    assert!(eventually(|| size() > before));
+    let change = withdraws("[VN-CCP-HAN]").unwrap();
+    assert!(bangkok.sees(&change, &["DELIVERED", "RETRIEVED"]));
+    assert_eq!(thread(&world, BANGKOK, &request)["state"], "RETURN_SUSPENDED");
 }
 
 /// Every example reads, as its countries would sign it.

@@ -177,6 +177,9 @@ fn a_message_can_be_taken_back_before_it_leaves_and_flash_does_not_wait() {
     assert_eq!(world.office(HEKOU).times_received(&wrong), 0);
     let refused = lao_cai.ask(&json!({"op": "take-back", "message": wrong, "kind": "WITHDRAW", "reason": "OTHER"}));
     assert!(refused.unwrap_err().to_string().contains("ALREADY_ANSWERED"));
+    // Nothing follows what never left: it would be read in a thread that is not there, by no rule of the one that is.
+    let follows = lao_cai.sends(&format!("in_reply_to: {wrong}\n{}", samples::CASE_NOTICE));
+    assert!(follows.unwrap_err().to_string().contains("UNKNOWN_MESSAGE"));
 }
 
 fn take_back(world: &World, office: &str, message: &str, kind: &str, reason: &str) -> Value {

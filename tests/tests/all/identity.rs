@@ -11,16 +11,10 @@ use liaison_certs_dev::{
 use liaison_link::tls::Identity;
 use liaison_log::leaf::ExchangeLeaf;
 use liaison_proto::{
-    Bytes, ProtoMessage as _,
     clock::{Clock as _, SystemClock},
     ids::{Lane, OfficeId},
-    key_file::PrivateKey,
     refusal::RefusalCode,
-    sign::PayloadType,
-    wire::{
-        self, Mark, directory_client::DirectoryClient, directory_record::Record, exchange_client::ExchangeClient,
-        log_client::LogClient,
-    },
+    wire::{self, Mark, exchange_client::ExchangeClient, log_client::LogClient},
 };
 use liaison_tests::{
     samples,
@@ -40,7 +34,7 @@ use tonic::{
     transport::Channel,
 };
 
-use crate::support::{Forger, charter, client, code, connect, world};
+use crate::support::{Forger, charter, client, code, connect, revoke, world};
 
 const LAO_CAI: &str = "VN-BLO-LCA";
 const MONG_CAI: &str = "VN-BLO-MBA";
@@ -147,18 +141,7 @@ async fn promise_9_an_office_that_the_directory_revokes_has_its_streams_ended() 
     let (lao_cai, hekou) = (connect(&world, "offices/VN-BLO-LCA"), connect(&world, "offices/CN-BLO-HKO"));
     let (receiving, evidence) = (receives(&lao_cai).await, follows_evidence(&lao_cai).await);
     let mut others = receives(&hekou).await;
-    let authority = PrivateKey::read_signing(Path::new(&world.path("charter/countries/VN/authority.key"))).unwrap();
-    let at_ms = SystemClock.now().0;
-    let revocation = wire::Revocation { version: 1, office: LAO_CAI.into(), key_sha256: Bytes::new(), at_ms };
-    let revocation = Bytes::from(revocation.encode_to_vec());
-    let authority_signature = Some(authority.sign(PayloadType::Revocation, &revocation));
-    let record = Record::Revoked(wire::RevocationRecord { revocation, authority_signature });
-    let record = wire::DirectoryRecord { record: Some(record) };
-    // Who brings it does not matter.
-    DirectoryClient::new(hekou.clone())
-        .publish(wire::PublishRequest { record: Some(record), seen_size: 0 })
-        .await
-        .unwrap();
+    revoke(&world, LAO_CAI, hekou.clone()).await;
     assert!(ends(receiving).await && ends(evidence).await, "a revoked office's streams went on");
     let request = wire::EvidenceRequest { from_index: 0 };
     let again = ExchangeClient::new(lao_cai.clone()).evidence(request).await.map(|_| ());

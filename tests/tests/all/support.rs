@@ -2,11 +2,18 @@
 
 use std::path::Path;
 
-use liaison_proto::refusal::{Refusal, RefusalCode};
+use liaison_proto::{
+    Bytes, ProtoMessage as _,
+    clock::{Clock as _, SystemClock},
+    key_file::PrivateKey,
+    refusal::{Refusal, RefusalCode},
+    sign::PayloadType,
+    wire::{self, directory_client::DirectoryClient, directory_record::Record},
+};
 use liaison_tests::world::World;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tonic::Status;
+use tonic::{Status, transport::Channel};
 
 pub(crate) use liaison_tests::forger::{Forger, Parts, charter, client, connect, directory};
 
@@ -83,4 +90,17 @@ pub(crate) fn faulty_device(world: &World) -> String {
         assert!(built.unwrap().success(), "the failing device could not be built");
     }
     library
+}
+
+/// An office is revoked by its country's authority. Who brings the record does not matter.
+pub(crate) async fn revoke(world: &World, office: &str, by: Channel) {
+    let authority = world.path(&format!("charter/countries/{}/authority.key", &office[..2]));
+    let authority = PrivateKey::read_signing(Path::new(&authority)).unwrap();
+    let at_ms = SystemClock.now().0;
+    let revocation = wire::Revocation { version: 1, office: office.into(), key_sha256: Bytes::new(), at_ms };
+    let revocation = Bytes::from(revocation.encode_to_vec());
+    let authority_signature = Some(authority.sign(PayloadType::Revocation, &revocation));
+    let record = Record::Revoked(wire::RevocationRecord { revocation, authority_signature });
+    let record = Some(wire::DirectoryRecord { record: Some(record) });
+    DirectoryClient::new(by).publish(wire::PublishRequest { record, seen_size: 0 }).await.unwrap();
 }

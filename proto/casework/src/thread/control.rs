@@ -77,9 +77,9 @@ pub fn check(answer: &Event, thread: &Thread) -> Result<(), ControlBreach> {
         }
         // Whomever its originator has written to in this thread is a party by its own will.
         let written_to = |office: OfficeId| held.from == office || thread.has_written(held.from, office);
-        // A consent that was withdrawn reaches every holder, by whomever it became one.
-        let withdraws = matches!(answer.act(), Some(Act::Consent { withdrawn: true, .. }));
-        let holds = |office: OfficeId| withdraws && thread.holds(office);
+        // A change of consent reaches every holder, by whomever it became one.
+        let consent = matches!(answer.act(), Some(Act::Consent { .. }));
+        let holds = |office: OfficeId| consent && thread.holds(office);
         for recipient in &answer.to {
             if !written_to(*recipient) && !holds(*recipient) && !thread.grants().allows(held.id, *recipient) {
                 return Err(ControlBreach::NotGranted(*recipient));

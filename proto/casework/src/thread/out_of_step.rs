@@ -96,6 +96,8 @@ reasons! {
     TlpWider = "TLP_WIDER", "an answer is never wider (TLP) than what it answers";
     /// The agreements do not allow what it holds.
     NotInAgreement = "NOT_IN_AGREEMENT", "no agreement between the two countries allows what it holds";
+    /// Written before its author had seen what it would undo or agree to.
+    NotSeen = "NOT_SEEN", "something newer stands there that it does not follow: read that, and answer it (in_reply_to)";
     /// It replaces what is not its own, or of another kind.
     SupersedesOther = "SUPERSEDES_OTHER", "a message replaces an earlier one of the same originator and kind, in the same thread";
 }

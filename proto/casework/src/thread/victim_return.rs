@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use liaison_proto::{
     clock::UnixMillis,
-    ids::{Country, OfficeId},
+    ids::{Country, MessageId, OfficeId},
     wire::Step,
 };
 
-use super::{Applied, Effect, OutOfStep, event::Event};
+use super::{Applied, Effect, OutOfStep, event::Event, order::Ancestry};
 use crate::act::{Act, BestInterests, Scopes, SignedRecord};
 
 /// One of the two sides of a return.
@@ -68,6 +68,22 @@ pub struct VictimReturn {
     asked_more: bool,
     /// When the person is to be handed over, as proposed last.
     appointment: Option<UnixMillis>,
+    newest: Newest,
+}
+
+/// What whoever goes on must have seen: agreeing, releasing and resuming follow the newest of what they answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Newest {
+    proposal: Option<MessageId>,
+    hold: Option<MessageId>,
+    withdrawal: Option<MessageId>,
+}
+
+impl Newest {
+    fn is_seen(newest: Option<MessageId>, event: &Event, ancestry: &Ancestry) -> Result<(), OutOfStep> {
+        let unseen = newest.is_some_and(|newest| !ancestry.follows(event.id, newest));
+        if unseen { Err(OutOfStep::NotSeen) } else { Ok(()) }
+    }
 }
 
 impl VictimReturn {
@@ -96,6 +112,7 @@ impl VictimReturn {
             takes_longer: false,
             asked_more: false,
             appointment: None,
+            newest: Newest::default(),
         }
     }
 
@@ -198,10 +215,10 @@ impl VictimReturn {
         Ok(Effect::Moved)
     }
 
-    pub(super) fn apply(&mut self, event: &Event, act: &Act) -> Applied {
+    pub(super) fn apply(&mut self, event: &Event, act: &Act, ancestry: &Ancestry) -> Applied {
         // A consent that is withdrawn is heard in every state and from everybody who may have heard the person.
         if let Act::Consent { withdrawn, scopes } = act {
-            return self.consent(*withdrawn, *scopes, event);
+            return self.consent(*withdrawn, *scopes, event, ancestry);
         }
         let side = self.side(event.from).ok_or(OutOfStep::OtherSide)?;
         if self.is_over() {
@@ -218,12 +235,22 @@ impl VictimReturn {
         match act {
             Act::RequestReturn { child } => self.request_again(side, *child, event),
             Act::Decline { fixable } => self.decline(side, *fixable, event),
-            Act::UpdateReturn { to, best_interests } => self.update(side, *to, *best_interests, event),
+            Act::UpdateReturn { to, best_interests } => {
+                if *to != Step::ReturnBiaHold && matches!(best_interests, Some(BestInterests::Return)) {
+                    Newest::is_seen(self.newest.hold, event, ancestry)?;
+                }
+                self.update(side, *to, *best_interests, event)
+            }
             Act::Verify { receivable, safe } => {
                 self.verify(side, Finding { receivable: *receivable, safe: *safe }, event)
             }
             Act::ProposeHandover => self.propose(side, event),
-            Act::AnswerHandover { agreed } => self.answer(side, *agreed, event),
+            Act::AnswerHandover { agreed } => {
+                if *agreed {
+                    Newest::is_seen(self.newest.proposal, event, ancestry)?;
+                }
+                self.answer(side, *agreed, event)
+            }
             Act::HandOver(signed) => self.hand_over(side, signed, event),
             Act::Feedback { closes } => self.hear(side, *closes, event),
             Act::Tell | Act::Update { closed: false } => Ok(Effect::Noted),
@@ -276,6 +303,7 @@ impl VictimReturn {
                 self.child = true;
                 // A new doubt undoes the decision that was made without it.
                 self.best_interests = decided;
+                self.newest.hold = Some(event.id);
                 Ok(Effect::Moved)
             }
             (Step::ReturnVerifying, Step::ReturnRequested) if side == Side::Host => Err(OutOfStep::OtherSide),
@@ -343,6 +371,7 @@ impl VictimReturn {
         self.may_go()?;
         let counters = self.counters(event.from);
         self.proposed_by = Some(side);
+        self.newest.proposal = Some(event.id);
         self.appointment = event.details().and_then(|details| details.appointment);
         self.to(if counters { Step::ReturnCountered } else { Step::ReturnProposed }, event)
     }
@@ -392,13 +421,14 @@ impl VictimReturn {
 
     /// Consent that is withdrawn stops a return at once, from whichever party it is heard. It goes on where it was only when
     /// all that was withdrawn is given anew, as the host hears it, where the person is.
-    fn consent(&mut self, withdrawn: bool, scopes: Scopes, event: &Event) -> Applied {
+    fn consent(&mut self, withdrawn: bool, scopes: Scopes, event: &Event, ancestry: &Ancestry) -> Applied {
         if scopes.is_empty() || self.is_over() || self.is_handed_over() {
             return Ok(Effect::Noted);
         }
         if withdrawn {
             self.withdrawn.verify |= scopes.verify;
             self.withdrawn.returns |= scopes.returns;
+            self.newest.withdrawal = Some(event.id);
             if self.resumes_at.is_some() {
                 return Ok(Effect::Moved);
             }
@@ -408,6 +438,7 @@ impl VictimReturn {
         let Some(state) = self.resumes_at.filter(|_| self.side(event.from) == Some(Side::Host)) else {
             return Ok(Effect::Noted);
         };
+        Newest::is_seen(self.newest.withdrawal, event, ancestry)?;
         self.withdrawn.verify &= !scopes.verify;
         self.withdrawn.returns &= !scopes.returns;
         if !self.withdrawn.is_empty() {

@@ -96,7 +96,11 @@ impl Story {
 
     /// What composition says of what does not fit; nothing is sent.
     pub(crate) fn may_not(&self, from: &str, kind: Kind, act: Act) -> OutOfStep {
-        let event = self.event(from, kind, act);
+        self.refuses(self.event(from, kind, act))
+    }
+
+    /// The same of a message as it is.
+    pub(crate) fn refuses(&self, event: Event) -> OutOfStep {
         Thread::check(self.events[0].id, self.events.iter().cloned(), event).unwrap_err()
     }
 

@@ -21,7 +21,7 @@ pub(crate) fn notice(persons: &str) -> Persons {
     Details::of(case.kind, &case.content).persons
 }
 
-fn about(story: &Story, from: &str, persons: &str) -> Event {
+pub(crate) fn about(story: &Story, from: &str, persons: &str) -> Event {
     let mut event = story.event(from, Kind::CaseNotice, Act::Tell);
     event.digest.as_mut().unwrap().details.persons = notice(persons);
     event

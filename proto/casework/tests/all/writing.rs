@@ -85,13 +85,16 @@ fn a_template_speaks_the_officers_language_and_keeps_its_keys() {
     assert!(khmer.chars().filter(|c| ('\u{1780}'..='\u{17ff}').contains(c)).count() > 500);
 }
 
+fn case_file_of(sample: &str) -> serde_json::Value {
+    let text = std::fs::read_to_string(crate::kinds::path(&format!("deploy/samples/{sample}.yaml"))).unwrap();
+    serde_saphyr::from_str(&text).unwrap()
+}
+
 #[test]
 fn a_correction_stands_beside_what_it_corrects() {
     let request = sample("return-request").content;
     let correction = |field: &str| {
-        let text = std::fs::read_to_string(crate::kinds::path("deploy/samples/correction.yaml")).unwrap();
-        let case: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
-        let mut case = case;
+        let mut case = case_file_of("correction");
         case["content"]["corrections"] = serde_json::json!([{"field": field, "value": "2009"}]);
         case_file::from_json(&case, Tables::built_in()).unwrap().content
     };
@@ -102,6 +105,17 @@ fn a_correction_stands_beside_what_it_corrects() {
     let hidden = amend::corrected(&correction("birth_date.value"), &request, reader(DataClass::P2));
     assert_eq!((hidden[0].value.as_str(), hidden[0].was.as_deref()), ("(redacted)", Some("(redacted)")));
     assert!(amend::check(&correction("name.latin"), &[&request]).is_empty());
+    // A counterpart that names one long text a hundred times makes nobody's node hold it a hundred times.
+    let mut long = case_file_of("case-notice");
+    long["content"]["summary"] = serde_json::json!("x".repeat(3_900));
+    let long = case_file::from_json(&long, Tables::built_in()).unwrap().content;
+    let mut often = case_file_of("correction");
+    often["content"]["corrections"] =
+        serde_json::json!(vec![serde_json::json!({"field": "summary", "value": "y"}); 20]);
+    let often = case_file::from_json(&often, Tables::built_in()).unwrap().content;
+    let shown = amend::corrected(&often, &long, reader(DataClass::P3));
+    assert_eq!(shown.len(), 1, "{shown:?}");
+    assert!(shown[0].size() < 2_200, "{}", shown[0].size());
     for nowhere in ["height", "documents_held[40].number", "name.latin.more", "documents_held.number", "name[0]"] {
         assert_eq!(amend::check(&correction(nowhere), &[&request]).len(), 1, "{nowhere}");
         assert!(amend::corrected(&correction(nowhere), &request, reader(DataClass::P3)).is_empty());
