@@ -156,7 +156,7 @@ fn every_thread_says_whom_to_call() {
         .replace("[CN-BLO-HKO]", "[VN-BLO-LCA]")
         .replace("VN-BLO-LCA\n  valid_from: 2026-12-01", "CN-BLO-HKO\n  valid_from: 2026-01-01")
         .replace("07:30-19:30", "00:00-24:00");
-    world.office(HEKOU).sends(&contacts).unwrap();
+    let first_update = world.office(HEKOU).sends(&contacts).unwrap();
     // From a later day on somebody else answers; and nobody says it for an office of another country.
     let later = contacts.replace("2026-01-01", "2099-01-01").replace("+84912000031", "+8613800000009");
     let update = world.office(HEKOU).sends(&later).unwrap();
@@ -166,6 +166,16 @@ fn every_thread_says_whom_to_call() {
     assert_eq!((&seen[0]["office"], seen.as_array().unwrap().len()), (&json!(HEKOU), 1), "{seen}");
     let first = &seen[0]["officers"][0];
     assert_eq!((&first["number"], &first["on_duty"]), (&json!("+84912000031"), &json!(true)), "{seen}");
+    // A station does not say where its country's contact point is called; nor does what was taken back say anything.
+    let captured = world.office(HEKOU).sends(&contacts.replace("office: CN-BLO-HKO", "office: CN-CCP-PEK")).unwrap();
+    assert!(world.office(HEKOU).sees(&captured, &["RETRIEVED"]));
+    let wide = samples::CASE_NOTICE.replace("[CN-BLO-HKO]", "[CN-BLO-HKO, CN-CCP-PEK]");
+    let notice = world.office(LAO_CAI).sends(&wide).unwrap();
+    let offices = || thread(&world, LAO_CAI, &notice)["contacts"].as_array().map_or(0, Vec::len);
+    assert_eq!(offices(), 1, "{}", thread(&world, LAO_CAI, &notice)["contacts"]);
+    let back = json!({"op": "take-back", "message": first_update, "kind": "WITHDRAW", "reason": "ERROR"});
+    world.office(HEKOU).ask(&back).unwrap();
+    assert!(eventually(|| offices() == 0), "a number that was taken back is called");
 }
 
 /// The countries sign a table; from then on it counts at every node, and a node refuses what does not read.
