@@ -334,11 +334,7 @@ impl LocalApi {
         let id = find(message)?;
         self.vault.officer(uid)?;
         let only = self.countersigning.lock().await;
-        let waits = {
-            let state = self.store.state();
-            state.waiting.contains_key(&id) && !state.outgoing.contains_key(&id)
-        };
-        if waits {
+        if self.store.state().waiting.contains_key(&id) {
             self.store.try_write(vec![self.cancelled(id).into()]).await?;
             return Ok(json!({"message": id, "taken_back": "BEFORE_IT_LEFT"}));
         }

@@ -17,8 +17,6 @@ type Trait = [u8; 32];
 pub struct Persons {
     victims: BTreeSet<Trait>,
     suspects: BTreeSet<Trait>,
-    /// There are more than [`MOST`]: nobody can say who they all are.
-    too_many: bool,
 }
 
 /// Keys, names and documents that are looked at in one message: the catalogue's limits allow fewer.
@@ -47,7 +45,7 @@ fn traits(person: &DynamicMessage, key: &str, documents: &str) -> BTreeSet<Trait
             let number = text(document, "number");
             (!number.is_empty()).then(|| of("document", &format!("{} {number}", text(document, "country"))))?
         };
-        traits.extend(items.iter().filter_map(document));
+        traits.extend(items.iter().filter_map(document).take(MOST + 1));
     }
     traits
 }
@@ -68,14 +66,14 @@ impl Persons {
             _ => {}
         }
         persons.find(content);
-        if persons.too_many {
-            (persons.victims, persons.suspects) = (BTreeSet::new(), BTreeSet::new());
-        }
         persons
     }
 
     /// Every person with a role, wherever in the content.
     fn find(&mut self, message: &DynamicMessage) {
+        if self.are_too_many() {
+            return;
+        }
         if message.descriptor().name() == "Person" {
             let traits = traits(message, "key", "documents");
             match text(message, "role").as_str() {
@@ -84,14 +82,18 @@ impl Persons {
                 _ => {}
             }
         }
-        self.too_many |= self.victims.len() + self.suspects.len() > MOST;
-        for (_, value) in message.fields().filter(|_| !self.too_many).collect::<Vec<_>>() {
+        for (_, value) in message.fields() {
             match value {
                 Value::Message(inner) => self.find(inner),
                 Value::List(items) => items.iter().filter_map(Value::as_message).for_each(|inner| self.find(inner)),
                 _ => {}
             }
         }
+    }
+
+    /// Whether nobody can say who they all are.
+    fn are_too_many(&self) -> bool {
+        self.victims.len() + self.suspects.len() > MOST
     }
 
     /// These and others.
@@ -111,6 +113,7 @@ impl Persons {
             |set: fn(&Self) -> &BTreeSet<Trait>, found: &Trait| set(self).contains(found) || set(new).contains(found);
         let before = |found: &Trait| self.victims.contains(found) && self.suspects.contains(found);
         let mut named = new.victims.iter().chain(&new.suspects);
-        new.too_many || named.any(|found| is(|of| &of.victims, found) && is(|of| &of.suspects, found) && !before(found))
+        new.are_too_many()
+            || named.any(|found| is(|of| &of.victims, found) && is(|of| &of.suspects, found) && !before(found))
     }
 }

@@ -27,11 +27,12 @@ impl Decision {
 
 impl std::fmt::Display for Decision {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match (self.permitted_by.as_slice(), self.forbidden_by.as_slice()) {
-            ([], []) if !self.is_judged => f.write_str("no agreement binds both countries: nothing is judged"),
-            ([], []) => f.write_str("no agreement permits it"),
-            (permitted, []) => write!(f, "permitted by {}", permitted.join("; ")),
-            (_, forbidden) => write!(f, "forbidden by {}", forbidden.join("; ")),
+        let by = self.by().join("; ");
+        match self.verdict() {
+            "PERMITTED" => write!(f, "permitted by {by}"),
+            "FORBIDDEN" => write!(f, "forbidden by {by}"),
+            "NOT_PERMITTED" => f.write_str("no agreement permits it"),
+            _ => f.write_str("no agreement binds both countries: nothing is judged"),
         }
     }
 }

@@ -63,6 +63,20 @@ fn an_unlocked_key_lives_some_minutes_and_is_bound_to_its_user() {
     assert!(vault.office().is_err());
 }
 
+/// Nor does whoever sets the clock of the machine back make a session longer.
+#[tokio::test(start_paused = true)]
+async fn a_session_ends_also_when_the_clock_stands_still() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::new(UnixMillis(1_800_000_000_000)));
+    let now = || Arc::<ManualClock>::clone(&clock);
+    let vault = Vault::new(keystore(directory.path()), now(), now(), 600_000);
+    vault.unlock(PeerUid(1000), "nguyen.lan", PASSPHRASE, &OsEntropy).unwrap();
+    tokio::time::advance(std::time::Duration::from_secs(599)).await;
+    assert!(vault.officer(PeerUid(1000)).is_ok());
+    tokio::time::advance(std::time::Duration::from_secs(2)).await;
+    assert!(vault.officer(PeerUid(1000)).is_err());
+}
+
 /// A changed passphrase opens, the old one does not, and the other officer's is as it was.
 #[test]
 fn a_passphrase_can_be_changed() {

@@ -7,18 +7,22 @@ use liaison_casework::{
     thread::{Mark, Thread, event::Event, out_of_step::OutOfStep},
 };
 use liaison_proto::wire::{Handling, Kind, Tlp};
+use prost_reflect::{DynamicMessage, ReflectMessage as _, Value};
 
 use crate::threads::{HOST, ORIGIN, Story, WITHDRAWS};
 
 /// A notice about persons, as an officer writes it.
-pub(crate) fn notice(persons: &str) -> Persons {
+fn content(persons: &str) -> DynamicMessage {
     let text = format!(
         "kind: CASE_NOTICE\nto: [CN-BLO-HKO]\npriority: ROUTINE\nhandling: H2\ntlp: AMBER+STRICT\nlegal_basis: [VNCN10]\n\
          purpose: RESCUE\nlanguage: vie\ncontent:\n  summary: s\n  evaluation: {{source: B, information: \"2\"}}\n  \
          event_type: TRAFFICKING\n  place: {{country: VN}}\n  date: {{value: 2026-11-19}}\n  trafficking_status: POSS\n  persons:\n{persons}"
     );
-    let case = case_file::parse(&text).unwrap_or_else(|found| panic!("{found:?}"));
-    Details::of(case.kind, &case.content).persons
+    case_file::parse(&text).unwrap_or_else(|found| panic!("{found:?}")).content
+}
+
+pub(crate) fn notice(persons: &str) -> Persons {
+    Details::of(Kind::CaseNotice, &content(persons)).persons
 }
 
 pub(crate) fn about(story: &Story, from: &str, persons: &str) -> Event {
@@ -36,6 +40,27 @@ pub(crate) const OTHER: &str =
 
 fn fits(story: &Story, event: &Event) -> Result<(), OutOfStep> {
     Thread::check(story.events.first().map_or(event.id, |root| root.id), story.events.iter().cloned(), event.clone())
+}
+
+/// More persons than any honest notice has: nobody can say who is both, so a second person signs.
+#[test]
+fn more_persons_than_can_be_compared_need_a_second_signature() {
+    let mut crowd = content(VICTIM);
+    let field = crowd.descriptor().get_field_by_name("persons").unwrap();
+    let Value::List(persons) = crowd.get_field(&field).into_owned() else { panic!("persons are a list") };
+    let named = |number: usize| {
+        let mut person = persons[0].as_message().unwrap().clone();
+        person.set_field_by_name("key", Value::String(format!("P{number}")));
+        Value::Message(person)
+    };
+    let mut signed_by_one = |count: usize| {
+        crowd.set_field(&field, Value::List((0..count).map(named).collect()));
+        let mut event = Story::new().event(HOST, Kind::CaseNotice, Act::Tell);
+        event.digest.as_mut().unwrap().details.persons = Details::of(Kind::CaseNotice, &crowd).persons;
+        Thread::check(event.id, [], event)
+    };
+    assert_eq!(signed_by_one(50), Ok(()));
+    assert_eq!(signed_by_one(20_000), Err(OutOfStep::NotCountersigned));
 }
 
 #[test]
